@@ -1,0 +1,57 @@
+"""streamdream: videos, redrawn frame by frame as dreams that stick to the world.
+
+    import streamdream as sd
+
+    options = sd.Options(layers="block9,block12", memory=0.5)
+    with sd.VideoSource("in.mp4") as source, sd.VideoSink("out.mp4", source.info,
+                                                          source.companions) as sink:
+        for frame in sd.redraw(source, options, sd.Dream(sd.load("efficientnet-lite0")),
+                               sd.OpticalFlow()):
+            sink.write(frame)
+
+or, for a whole file, `sd.dream_file("in.mp4", "out.mp4", options)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamdream.backbone import load as load
+    from streamdream.dream import Dream as Dream
+    from streamdream.errors import Error as Error
+    from streamdream.frame import Frame as Frame
+    from streamdream.motion import OpticalFlow as OpticalFlow
+    from streamdream.options import Options as Options
+    from streamdream.pipeline import redraw as redraw
+    from streamdream.run import dream_file as dream_file
+    from streamdream.sinks import PictureSink as PictureSink
+    from streamdream.sinks import VideoSink as VideoSink
+    from streamdream.sources import VideoSource as VideoSource
+
+__version__ = version("streamdream")
+
+# Looked up on first use: importing torch, OpenCV and libav takes seconds.
+_HOME = {
+    "load": "backbone",
+    "Dream": "dream",
+    "Error": "errors",
+    "Frame": "frame",
+    "OpticalFlow": "motion",
+    "Options": "options",
+    "redraw": "pipeline",
+    "dream_file": "run",
+    "PictureSink": "sinks",
+    "VideoSink": "sinks",
+    "VideoSource": "sources",
+}
+
+__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'streamdream' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"streamdream.{_HOME[name]}"), name)

@@ -1,0 +1,260 @@
+"""The command line: arguments to options to a run. The only file that prints or exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streamdream import options as opts
+from streamdream.errors import INTERRUPTED, Error, OptionError
+from streamdream.files import check_source, check_target
+
+if TYPE_CHECKING:
+    from streamdream.run import Outcome
+    from streamdream.sources import Counts, VideoInfo
+
+INPUT = Group("Input and output", sort_key=-1)
+SETTINGS = Group("Settings", sort_key=0)
+
+app = App(
+    name="streamdream",
+    help="Redraw a video as a dream that sticks to the world instead of flickering.\n\n"
+    "Example: streamdream video.mp4 -o out.mp4 --layers block9",
+    help_format="plaintext",
+    help_on_error=False,
+)
+app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
+
+
+@app.default
+def dream(
+    source: Annotated[
+        Path,
+        Parameter(name="input", group=INPUT, help="Video or picture to dream."),
+    ],
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            alias="-o",
+            group=INPUT,
+            help="File to write: mp4, mov, mkv, png or jpg. Without it a window shows the result.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        Parameter(group=SETTINGS, help="A named look, or the path of one (a TOML file)."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        Parameter(group=SETTINGS, help="TOML file with any of the options, as: work-size = 360."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        Parameter(group=SETTINGS, help="Use the settings of this file, which streamdream made."),
+    ] = None,
+    flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
+) -> int:
+    """Dream a video or picture."""
+    # What can be wrong is looked at from the cheapest to the dearest: names, options, the
+    # input, the model.
+    check_source(source)
+    given = {} if flags is None else flags.model_dump(exclude_unset=True)
+    below = [{} if preset is None else opts.read_preset(preset)]
+    below.append({} if config is None else opts.read_toml(config, "--config"))
+    chosen = opts.build(*below, given)
+    if output is not None:
+        check_target(output, source, chosen.overwrite)
+    if like is not None:
+        from streamdream.run import read_settings
+
+        recorded = opts.recorded(read_settings(like), f"--like {like}")
+        chosen = opts.build(recorded, *below, given, place=f"with --like {like}:")
+    return _run(source, output, chosen)
+
+
+def _run(source: Path, output: Path | None, options: opts.Options) -> int:
+    from streamdream.run import dream_file
+
+    with Display() as display:
+        outcome = dream_file(source, output, options, display)
+    if output is None:
+        return 0 if outcome.complete or display.signal is None else INTERRUPTED
+    if not outcome.complete:
+        kept = f"{outcome.path} holds {outcome.frames} frames and can be played"
+        if outcome.frames == 0 or outcome.path is None:
+            kept = "nothing was written"
+        _say(f"interrupted: {kept}")
+        return 128 + (display.signal or signal.SIGINT)
+    if display.terminal:
+        _say(_summary(outcome))
+    elif outcome.counts.skipped or outcome.counts.mended:
+        _say(f"{output}: {_troubles(outcome.counts)}")
+    return 0
+
+
+class Display:
+    """Progress on a terminal, and Ctrl-C turned into an orderly end between two steps.
+
+    Without a terminal only notices are printed.
+    """
+
+    def __init__(self) -> None:
+        """Look whether a person is watching."""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.terminal = self._console.is_terminal
+        self.signal: int | None = None
+        self._total: int | None = None
+        self._times: list[float] = []
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[skipped]}", style="yellow"),
+            console=self._console,
+            disable=not self.terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("loading", total=None, speed="", skipped="")
+
+    def __enter__(self) -> Self:
+        """Show the progress and listen for signals."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Put everything back."""
+        self._progress.stop()
+        for number, handler in getattr(self, "_handlers", {}).items():
+            signal.signal(number, handler)
+
+    def notice(self, text: str) -> None:
+        """Print something a person should know."""
+        self._progress.console.print(f"streamdream: {text}", markup=False)
+
+    def begin(self, info: VideoInfo) -> None:
+        """Frames begin: from here on Ctrl-C ends the run in good order."""
+        self._total = info.frames
+        self._progress.update(self._task, total=info.frames, description="dreaming")
+        self._times.append(time.monotonic())
+        self._handlers = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def step(self, frames: int, counts: Counts) -> None:
+        """Show how far it is, and stop here if that was asked for."""
+        if self.signal is not None:
+            from streamdream.sinks import Stopped
+
+            raise Stopped
+        if not self.terminal or frames < len(self._times):
+            return
+        self._times.append(time.monotonic())
+        recent = self._times[-30:]
+        speed = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-9)
+        troubles = _troubles(counts)
+        self._progress.update(
+            self._task, completed=frames, speed=f"{speed:.1f} fps", skipped=troubles
+        )
+        if frames == 6 and self._total is not None:
+            # The first frame takes many more steps than the others, so it does not count.
+            each = (self._times[-1] - self._times[1]) / (len(self._times) - 2)
+            left = each * (self._total - frames)
+            if left > 60:
+                self.notice(
+                    f"{self._total} frames, {each:.2f} s each: about {_span(left)}; "
+                    "Ctrl-C keeps what is done"
+                )
+        if len(self._times) > 1000:
+            self._times = [*([0.0] * (len(self._times) - 60)), *self._times[-60:]]
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+def _summary(outcome: Outcome) -> str:
+    speed = outcome.frames / max(outcome.seconds, 1e-9)
+    text = f"{outcome.path}: {outcome.frames} frames in {_span(outcome.seconds)} ({speed:.2f} a second)"
+    troubles = _troubles(outcome.counts)
+    return f"{text}, {troubles}" if troubles else text
+
+
+def _troubles(counts: Counts) -> str:
+    parts = [f"{counts.skipped} packets skipped"] if counts.skipped else []
+    parts += [f"{counts.mended} times mended"] if counts.mended else []
+    return ", ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _say(text: str) -> None:
+    print(f"streamdream: {text}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code (see `errors`)."""
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
+        result = app(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+        return result if isinstance(result, int) else 0
+    except Error as fault:
+        _say(f"error: {fault}")
+        return fault.exit_code
+    except CycloptsError as fault:
+        _say(f"error: {_argument_error(fault)}")
+        return OptionError.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted: nothing was written")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _argument_error(fault: CycloptsError) -> str:
+    cause: BaseException | None = fault
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            return str(opts.one_line(cause))
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(
+        str(fault).replace("Unused Tokens", "Only one input is taken, not also").split()
+    )
+    return f"{text[:1].lower()}{text[1:].rstrip('.')}; see streamdream --help"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""DeepDream: gradient ascent on what a network sees in a picture.
+
+Source: Mordvintsev, Olah and Tyka, "Inceptionism" (2015) and the notebook that came with it:
+octaves that re-inject the downscaled picture and carry only the detail, jitter, and a
+Laplacian pyramid that brings every band of the gradient to the same strength.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamdream.backbone import Backbone
+from streamdream.frame import resize
+from streamdream.options import Options
+from streamdream.pipeline import Carried, Picture
+
+WARM_JITTER = 2  # px; more of it boils once a dream is carried
+FILL_STEPS = 2  # per octave but the finest, where a dream is young
+FILL_FROM = 0.05  # share of the picture that has to be young to be worth it
+GROWN_UP = 3  # frames after which a carried dream is no longer young
+SMALLEST = 32  # px; a smaller octave shows the network nothing
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one frame is dreamed: made from the options and what was carried, frame by frame.
+
+    `steps` are gradient steps per octave, `finest_steps` those at full size, which cost
+    more than all the others together. `fill_steps` more are spent at the smaller octaves
+    where `young` (1, h, w) says that no dream was carried (1: nothing there yet).
+    `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
+    largest shift in pixels. `seed` decides the jitter, for one frame.
+    """
+
+    layers: tuple[str, ...]
+    octaves: int
+    octave_scale: float
+    steps: int
+    finest_steps: int
+    step_size: float
+    jitter: int
+    seed: tuple[int, ...]
+    fill_steps: int = 0
+    young: Tensor | None = None
+
+
+def dream(backbone: Backbone, image: Tensor, carried: Tensor, recipe: Recipe) -> Iterator[Picture]:
+    """Dream `image` (3, h, w) on from the `carried` change (3, h, w); yields after every step.
+
+    The last picture is the result. What was carried is never rebuilt from a small octave:
+    the octaves start from image + carried, and `detail` holds only what this frame adds.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    start = (image + carried).clamp(0, 1)
+    full = image.shape[-2:]
+    detail = torch.zeros_like(image)
+    for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
+        base = resize(start, size)
+        x = (base + resize(detail, size)).clamp(0, 1)
+        everywhere: list[Tensor | None] = [None] * recipe.steps
+        if size == full:
+            everywhere = [None] * recipe.finest_steps
+        elif recipe.young is not None:
+            everywhere += [resize(recipe.young, size)] * recipe.fill_steps
+        for where in everywhere:
+            shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
+            push = ascent(backbone, x, recipe.layers, (int(shift[0]), int(shift[1])))
+            push = push * (recipe.step_size / 255)
+            x = (x + (push if where is None else push * where)).clamp(0, 1)
+            yield partial(_enlarged, start, base, x)
+        detail = x - base
+
+
+def _enlarged(start: Tensor, base: Tensor, x: Tensor) -> Tensor:
+    if x.shape == start.shape:
+        return x
+    return (start + resize(x - base, start.shape[-2:])).clamp(0, 1)
+
+
+def octave_sizes(
+    size: tuple[int, int] | torch.Size, octaves: int, scale: float
+) -> list[tuple[int, int]]:
+    """The sizes (h, w) dreamed at, smallest first, the last being `size` itself.
+
+    Octaves smaller than the network can read are left out.
+    """
+    h, w = size
+    sizes = [(round(h / scale**i), round(w / scale**i)) for i in range(octaves)]
+    return [s for s in reversed(sizes) if min(s) >= SMALLEST or s == (h, w)]
+
+
+def ascent(
+    backbone: Backbone, x: Tensor, layers: tuple[str, ...], shift: tuple[int, int]
+) -> Tensor:
+    """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
+
+    The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
+    back, so that the grid leaves no trace.
+    """
+    rolled = torch.roll(x, shift, (-2, -1)).detach().requires_grad_(True)
+    with torch.enable_grad():
+        objective = excitement(backbone(rolled, layers))
+    (gradient,) = torch.autograd.grad(objective, rolled)
+    gradient = torch.roll(normalised(gradient), (-shift[0], -shift[1]), (-2, -1))
+    return gradient / gradient.abs().mean().clamp_min(1e-12)
+
+
+def excitement(activations: dict[str, Tensor]) -> Tensor:
+    """How strongly layers respond: the sum over layers of the log of the mean square.
+
+    For one layer its gradient points where that of the mean square does; with several
+    layers none is drowned by another's scale.
+    """
+    energies = [a.square().mean() for a in activations.values()]
+    return torch.stack([torch.log(e + 1e-12) for e in energies]).sum()
+
+
+BANDS = 4
+
+
+def normalised(gradient: Tensor, bands: int = BANDS) -> Tensor:
+    """A gradient (3, h, w) whose Laplacian pyramid has unit RMS in every band.
+
+    Burt and Adelson's pyramid (1983). Without it the finest band drowns the others and the
+    dream is a high-frequency hash.
+    """
+    levels: list[Tensor] = []
+    low = gradient[None]
+    while len(levels) < bands - 1 and min(low.shape[-2:]) >= 16:
+        lower = _halved(low)
+        levels.append(low - F.interpolate(lower, low.shape[-2:], mode="bilinear"))
+        low = lower
+    out = _unit(low)
+    for band in reversed(levels):
+        out = F.interpolate(out, band.shape[-2:], mode="bilinear") + _unit(band)
+    return out[0]
+
+
+def _halved(x: Tensor) -> Tensor:
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device) / 8
+    kernel = (row[:, None] * row).expand(3, 1, 4, 4)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=3)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x * (math.sqrt(x.numel()) / torch.linalg.vector_norm(x).clamp_min(1e-12))
+
+
+class Dream:
+    """The effect: DeepDream with one network, going on from what was carried."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Dream with this network."""
+        self.backbone = backbone
+
+    def __call__(
+        self, image: Tensor, carried: Carried, options: Options, index: int
+    ) -> Iterator[Picture]:
+        """Yield the dream after every gradient step; the last one is the result.
+
+        A frame that starts a scene gets `steps` per octave. One that carries a dream gets
+        `warm_steps`, half of them (rounded up) at the finest octave, and a few more where
+        much of the picture was newly uncovered.
+        """
+        warm = carried.reference is not None
+        young = (1 - carried.age / GROWN_UP).clamp(0, 1)
+        fill = warm and options.warm_steps > 0 and float(young.mean()) > FILL_FROM
+        recipe = Recipe(
+            layers=options.chosen_layers,
+            octaves=options.octaves,
+            octave_scale=options.octave_scale,
+            steps=options.warm_steps if warm else options.steps,
+            finest_steps=-(-options.warm_steps // 2) if warm else options.steps,
+            step_size=options.step_size,
+            jitter=min(options.jitter, WARM_JITTER) if warm else options.jitter,
+            seed=(options.seed, index),
+            fill_steps=FILL_STEPS if fill else 0,
+            young=young if fill else None,
+        )
+        return dream(self.backbone, image, carried.delta, recipe)

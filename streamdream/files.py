@@ -1,0 +1,65 @@
+"""What can be said of input and output files before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from streamdream.errors import SinkError, SourceError
+
+VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the ending is that of a picture file."""
+    return path.suffix.lower() in PICTURE_FORMATS
+
+
+def check_source(path: Path) -> None:
+    """Raise SourceError if there is no file to read at `path`."""
+    if not path.exists():
+        raise SourceError(path, "no such file")
+    if path.is_dir():
+        raise SourceError(path, "is a folder", "name a video or picture file")
+    if not os.access(path, os.R_OK):
+        raise SourceError(path, "may not be read", "check its permissions")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError(path, "is empty")
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written before it is complete: `out.mp4` at `out.part.mp4`."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def check_target(path: Path, source: Path | None = None, overwrite: bool = False) -> None:
+    """Raise SinkError if nothing can or should be written at `path`.
+
+    Looks at the ending, the folder, files already there, and that the input is not the output.
+    """
+    known = [*VIDEO_FORMATS, *PICTURE_FORMATS]
+    if path.suffix.lower() not in known:
+        ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
+        raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
+    folder = path.parent
+    if not folder.exists():
+        raise SinkError(path, f"there is no folder {folder}", "make it first")
+    if not folder.is_dir():
+        raise SinkError(path, f"{folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise SinkError(path, f"the folder {folder} may not be written to")
+    if path.is_dir():
+        raise SinkError(path, "is a folder", "name a file in it")
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise SinkError(path, "is the input itself", "give the output another name")
+    if overwrite:
+        return
+    if path.exists():
+        raise SinkError(path, "exists already", "give another name or --overwrite")
+    if part_of(path).exists():
+        raise SinkError(
+            part_of(path),
+            "is left from an interrupted run",
+            "move it away, or give --overwrite",
+        )

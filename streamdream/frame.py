@@ -1,0 +1,99 @@
+"""Frames, and the only place where bytes become tensors and back.
+
+Conventions, for the whole package:
+- Image: float32 RGB in [0, 1], shape (3, h, w), on the run's device, no batch axis.
+- Delta: float32 (3, h, w), a change to an image, -1 to 1.
+- Mask: float32 (1, h, w) in [0, 1]; in a trust mask 1 means: trust the past.
+- Pixels: uint8 RGB, shape (h, w, 3), in main memory.
+- Flow: float32 (2, h, w), backward, in pixels (dx, dy): now[y, x] was at
+  before[y + dy, x + dx].
+- Times and rates are `fractions.Fraction`, in seconds. Sizes are (h, w); WxH is for people.
+- Tensors lie in memory with the channels last, as OpenCV and fast convolutions want them;
+  `planes` and `interleaved` go between the two without copying.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Pixels = NDArray[np.uint8]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a stream.
+
+    `pixels` (h, w, 3) uint8 RGB, upright; `time` when it is first shown, in seconds;
+    `index` its number in the stream it came from, counted from 0.
+    """
+
+    pixels: Pixels
+    time: Fraction
+    index: int
+
+
+def planes(array: NDArray[np.float32], device: torch.device | str = "cpu") -> Tensor:
+    """An array (h, w, c) as a tensor (c, h, w) over the same memory (or on `device`)."""
+    return torch.from_numpy(array).to(device).permute(2, 0, 1)
+
+
+def interleaved(tensor: Tensor) -> NDArray[np.float32]:
+    """A tensor (c, h, w) as an array (h, w, c), over the same memory where it lies so."""
+    return np.ascontiguousarray(tensor.detach().permute(1, 2, 0).cpu().numpy())
+
+
+def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> Tensor:
+    """Pixels as an image (3, h, w) in [0, 1] of the given size, averaged down where smaller."""
+    h, w = size
+    if pixels.shape[:2] != size:
+        how = cv2.INTER_AREA if h < pixels.shape[0] else cv2.INTER_CUBIC
+        pixels = cv2.resize(pixels, (w, h), interpolation=how)
+    return planes(pixels.astype(np.float32) * np.float32(1 / 255), device)
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """An image (3, h, w) in [0, 1] as pixels (h, w, 3), rounded to the nearest value."""
+    return np.round(interleaved(image).clip(0, 1) * 255).astype(np.uint8)
+
+
+def composite(pixels: Pixels, delta: Tensor, strength: float) -> Pixels:
+    """Add a delta (3, h, w), upsampled to the pixels' size and scaled by `strength`.
+
+    The source keeps its sharpness whatever size was dreamed at. With strength 0 the pixels
+    come back untouched.
+    """
+    if strength == 0:
+        return pixels
+    h, w = pixels.shape[:2]
+    change = interleaved(delta) * np.float32(255 * strength)
+    if change.shape[:2] != (h, w):
+        change = cv2.resize(change, (w, h), interpolation=cv2.INTER_CUBIC)
+    return cv2.add(pixels, change, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+
+
+def resize(image: Tensor, size: Size) -> Tensor:
+    """An image, delta or mask (c, h, w) at another size: averaged down, bicubic up."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    down = size[0] < image.shape[-2]
+    mode = "bilinear" if down else "bicubic"
+    return F.interpolate(image[None], size, mode=mode, antialias=down)[0]
+
+
+def work_size(size: Size, height: int) -> Size:
+    """The size dreamed at: `height` lines for a landscape picture, as many columns for a portrait.
+
+    Never larger than the picture itself, never below 16 either way.
+    """
+    h, w = size
+    scale = min(1.0, height / min(h, w))
+    return max(16, round(h * scale)), max(16, round(w * scale))

