@@ -48,7 +48,19 @@ _HOME = {
     "VideoSource": "sources",
 }
 
-__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [  # noqa: RUF022 - in the order of _HOME
+    "load",
+    "Dream",
+    "Error",
+    "Frame",
+    "OpticalFlow",
+    "Options",
+    "redraw",
+    "dream_file",
+    "PictureSink",
+    "VideoSink",
+    "VideoSource",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -81,7 +81,7 @@ class Backbone:
         self._prepare = prepare
 
     def __call__(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """The activations of `layers`, each (1, channels, h', w'), for an image (3, h, w) in [0, 1].
+        """The activations of `layers` for an image (3, h, w) in [0, 1], each (1, c, h', w').
 
         Nothing behind the deepest of them is computed.
         """

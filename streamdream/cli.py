@@ -194,7 +194,8 @@ class Display:
 
 def _summary(outcome: Outcome) -> str:
     speed = outcome.frames / max(outcome.seconds, 1e-9)
-    text = f"{outcome.path}: {outcome.frames} frames in {_span(outcome.seconds)} ({speed:.2f} a second)"
+    text = f"{outcome.path}: {outcome.frames} frames in {_span(outcome.seconds)}"
+    text += f" ({speed:.2f} a second)"
     troubles = _troubles(outcome.counts)
     return f"{text}, {troubles}" if troubles else text
 

@@ -60,7 +60,7 @@ def dream(backbone: Backbone, image: Tensor, carried: Tensor, recipe: Recipe) ->
     """
     rng = np.random.default_rng(recipe.seed)
     start = (image + carried).clamp(0, 1)
-    full = image.shape[-2:]
+    full = (image.shape[-2], image.shape[-1])
     detail = torch.zeros_like(image)
     for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
         base = resize(start, size)
@@ -82,12 +82,10 @@ def dream(backbone: Backbone, image: Tensor, carried: Tensor, recipe: Recipe) ->
 def _enlarged(start: Tensor, base: Tensor, x: Tensor) -> Tensor:
     if x.shape == start.shape:
         return x
-    return (start + resize(x - base, start.shape[-2:])).clamp(0, 1)
+    return (start + resize(x - base, (start.shape[-2], start.shape[-1]))).clamp(0, 1)
 
 
-def octave_sizes(
-    size: tuple[int, int] | torch.Size, octaves: int, scale: float
-) -> list[tuple[int, int]]:
+def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tuple[int, int]]:
     """The sizes (h, w) dreamed at, smallest first, the last being `size` itself.
 
     Octaves smaller than the network can read are left out.

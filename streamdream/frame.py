@@ -54,10 +54,11 @@ def interleaved(tensor: Tensor) -> NDArray[np.float32]:
 def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> Tensor:
     """Pixels as an image (3, h, w) in [0, 1] of the given size, averaged down where smaller."""
     h, w = size
+    scaled = pixels
     if pixels.shape[:2] != size:
         how = cv2.INTER_AREA if h < pixels.shape[0] else cv2.INTER_CUBIC
-        pixels = cv2.resize(pixels, (w, h), interpolation=how)
-    return planes(pixels.astype(np.float32) * np.float32(1 / 255), device)
+        scaled = cv2.resize(pixels, (w, h), interpolation=how)
+    return planes(scaled.astype(np.float32) * np.float32(1 / 255), device)
 
 
 def to_pixels(image: Tensor) -> Pixels:

@@ -13,6 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -162,18 +163,18 @@ def _trust(a: FloatMap, b: FloatMap, grey: GreyMap, back: FloatMap, forth: Float
     """
     h, w = grey.shape
     x, y = _places(back)
-    inside = cv2.inRange(cv2.merge([x, y]), (0, 0), (w - 1, h - 1))
+    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)
     returned = cv2.remap(forth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     texture = cv2.cornerMinEigenVal(grey, 7, ksize=3)
     usual = float(texture.mean()) + 1e-12
     slack = np.maximum(2.5 - texture * (4 / usual), 0.5)  # 0.5, and up to 2 more without texture
     length = _squared(back) + _squared(returned)
-    agrees = cv2.compare(_squared(back + returned), slack + 0.01 * length, cv2.CMP_LE)
+    agrees = _squared(back + returned) <= slack + 0.01 * length
     was = cv2.remap(b, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     off = cv2.GaussianBlur(_squared(was - a), (0, 0), 1.0)
-    alike = cv2.compare(off, 3 * 0.10**2, cv2.CMP_LE)
-    good = cv2.erode(inside & agrees & alike, np.ones((3, 3), np.uint8))
-    return cv2.GaussianBlur((good & 1).astype(np.float32), (0, 0), 0.8).astype(np.float32)
+    good = (inside & agrees & (off <= 3 * 0.10**2)).astype(np.uint8)
+    good = cv2.erode(good, np.ones((3, 3), np.uint8)).astype(np.float32)
+    return cv2.GaussianBlur(good, (0, 0), 0.8).astype(np.float32)
 
 
 def _places(flow: FloatMap) -> tuple[FloatMap, FloatMap]:
@@ -183,7 +184,7 @@ def _places(flow: FloatMap) -> tuple[FloatMap, FloatMap]:
     return x, y
 
 
-def _squared(vectors: FloatMap) -> FloatMap:
+def _squared(vectors: MatLike) -> FloatMap:
     return np.einsum("hwc,hwc->hw", vectors, vectors)
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Group, Parameter, Token
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -64,16 +65,13 @@ def _time(value: object) -> object:
     return seconds
 
 
-def _size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(\d+)[x×](\d+)", value.strip())
+def _size(value: str) -> str:
+    found = re.fullmatch(r"(\d+)[xX\u00d7](\d+)", value.strip())
     if not found:
         raise ValueError("a size is WIDTHxHEIGHT in pixels, as 640x360")
-    width, height = int(found[1]), int(found[2])
-    if min(width, height) < 16 or max(width, height) > 16384:
+    if not all(16 <= int(side) <= 16384 for side in found.groups()):
         raise ValueError("width and height go from 16 to 16384")
-    return height, width
+    return f"{int(found[1])}x{int(found[2])}"
 
 
 Layers = Annotated[
@@ -82,11 +80,7 @@ Layers = Annotated[
 Time = Annotated[
     Fraction, BeforeValidator(_time), PlainSerializer(lambda t: str(float(t)), when_used="json")
 ]
-Size = Annotated[
-    tuple[int, int],
-    BeforeValidator(_size),
-    PlainSerializer(lambda s: f"{s[1]}x{s[0]}", when_used="json"),
-]
+Size = Annotated[str, AfterValidator(_size)]
 
 DREAM = Group("Dream", sort_key=1)
 COHERENCE = Group("Coherence", sort_key=2)
@@ -101,66 +95,70 @@ class Look(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     model: Annotated[str, Parameter(group=DREAM)] = Field(
-        "efficientnet-lite0", description="Network that dreams: efficientnet-lite0 or vgg19."
+        default="efficientnet-lite0",
+        description="Network that dreams: efficientnet-lite0 or vgg19.",
     )
     layers: Annotated[
         Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
     ] = Field(
-        (),
+        default=(),
         description="Layers to excite, with commas between: block8,block12. "
         "By default the model's most beautiful ones.",
     )
     octaves: Annotated[int, Parameter(group=DREAM)] = Field(
-        4, ge=1, le=16, description="Sizes dreamed at, from small and bold to full and fine."
+        default=4,
+        ge=1,
+        le=16,
+        description="Sizes dreamed at, from small and bold to full and fine.",
     )
     octave_scale: Annotated[float, Parameter(group=DREAM)] = Field(
-        1.4, gt=1, le=4, description="Ratio of one octave's size to the next."
+        default=1.4, gt=1, le=4, description="Ratio of one octave's size to the next."
     )
     steps: Annotated[int, Parameter(group=DREAM)] = Field(
-        10,
+        default=10,
         ge=0,
         le=1000,
         description="Gradient steps per octave for a frame that starts from nothing: "
         "the first one, after a cut, or with --memory 0.",
     )
     warm_steps: Annotated[int, Parameter(group=DREAM)] = Field(
-        2,
+        default=2,
         ge=0,
         le=1000,
         description="The same on top of a carried dream; the finest octave gets half of them.",
     )
     step_size: Annotated[float, Parameter(group=DREAM)] = Field(
-        1.5, gt=0, le=64, description="Mean change of one step, in grey levels of 255."
+        default=1.5, gt=0, le=64, description="Mean change of one step, in grey levels of 255."
     )
     jitter: Annotated[int, Parameter(group=DREAM)] = Field(
-        16,
+        default=16,
         ge=0,
         le=256,
         description="Largest random shift under the network's grid, in pixels; "
         "at most 2 on top of a carried dream.",
     )
     strength: Annotated[float, Parameter(group=DREAM)] = Field(
-        1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."
+        default=1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."
     )
     work_size: Annotated[int, Parameter(group=DREAM)] = Field(
-        270,
+        default=270,
         ge=32,
         le=4320,
         description="Lines dreamed at (columns of a portrait); the result is added to the "
         "full-size source. Cost follows it.",
     )
     seed: Annotated[int, Parameter(group=DREAM)] = Field(
-        0, ge=0, lt=2**63, description="Seed of all randomness."
+        default=0, ge=0, lt=2**63, description="Seed of all randomness."
     )
     memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
-        0.32,
+        default=0.32,
         ge=0,
         le=3600,
         description="Seconds after which 1/e of a carried dream is left; "
         "0 dreams every frame on its own.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
-        Field("dis", description="Optical flow that carries the dream along.")
+        Field(default="dis", description="Optical flow that carries the dream along.")
     )
 
 
@@ -168,23 +166,24 @@ class Options(Look):
     """All options of a run."""
 
     start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        None, description="Begin at this time: 83.5 or 1:23.5."
+        default=None, description="Begin at this time: 83.5 or 1:23.5."
     )
     end: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        None, description="Stop at this time of the input."
+        default=None, description="Stop at this time of the input."
     )
     frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        None, ge=1, description="Stop after so many frames."
+        default=None, ge=1, description="Stop after so many frames."
     )
-    size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT", **AS_WRITTEN)] = (
-        Field(
-            None,
-            description="Largest size that the result may have, as 640x360; its shape stays. "
-            "Default: the source's.",
-        )
+    size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
+        default=None,
+        description="Largest size that the result may have, as 640x360; its shape stays. "
+        "Default: the source's.",
     )
     crf: Annotated[float, Parameter(group=OUTPUT)] = Field(
-        18, ge=0, le=51, description="H.264 quality: 0 is lossless, 18 looks so, 28 is small."
+        default=18,
+        ge=0,
+        le=51,
+        description="H.264 quality: 0 is lossless, 18 looks so, 28 is small.",
     )
     encoder_preset: Annotated[
         Literal[
@@ -192,12 +191,12 @@ class Options(Look):
             "medium", "slow", "slower", "veryslow",
         ],
         Parameter(group=OUTPUT),
-    ] = Field("medium", description="H.264 effort: slower makes smaller files.")  # fmt: skip
+    ] = Field(default="medium", description="H.264 effort: slow makes small files.")  # fmt: skip
     overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
-        False, description="Replace files that exist."
+        default=False, description="Replace files that exist."
     )
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
-        "auto", description="Where the network runs; auto takes a GPU if there is one."
+        default="auto", description="Where the network runs; auto takes a GPU if there is one."
     )
 
     @model_validator(mode="after")
@@ -215,6 +214,14 @@ class Options(Look):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers asked for, or the model's own choice."""
         return self.layers or models.card(self.model).default_layers
+
+    @property
+    def largest_size(self) -> tuple[int, int] | None:
+        """The largest size (h, w) that the result may have, None for the source's."""
+        if self.size is None:
+            return None
+        width, height = self.size.split("x")
+        return int(height), int(width)
 
     def at(self, time: Fraction) -> Options:
         """The options in force at a time of the stream, in seconds."""

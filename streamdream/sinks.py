@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Protocol, Self, cast
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import PictureType
@@ -138,7 +140,7 @@ class VideoSink:
             self._stream = self._picture_stream(crf, preset)
             self._copies = self._copied_streams()
             self._describe(comment)
-        except (av.FFmpegError, OSError, ValueError) as fault:
+        except (FFmpegError, OSError, ValueError) as fault:
             raise self._file.fault(fault, playable=False) from None
 
     def write(self, frame: Frame) -> None:
@@ -158,7 +160,7 @@ class VideoSink:
         try:
             self._mux(self._stream.encode(picture))
             self._copy(self._companions, self._shown_until)
-        except (av.FFmpegError, OSError) as fault:
+        except (FFmpegError, OSError) as fault:
             self._abandon()
             raise self._file.fault(fault, playable=True) from None
 
@@ -192,7 +194,7 @@ class VideoSink:
                 self._file.part.unlink(missing_ok=True)
             elif complete:
                 self._file.complete()
-        except (av.FFmpegError, OSError) as fault:
+        except (FFmpegError, OSError) as fault:
             self._abandon()
             raise self._file.fault(fault, playable=True) from None
 
@@ -203,10 +205,8 @@ class VideoSink:
 
     def _abandon(self) -> None:
         self._closed = True
-        try:
+        with suppress(FFmpegError, OSError):  # the first fault is the one to tell
             self._container.close()
-        except (av.FFmpegError, OSError):
-            pass  # the first fault is the one to tell
 
     def _open(self) -> OutputContainer:
         options = dict(UNSHIFTED if self._format == "matroska" else SURVIVING)
@@ -246,7 +246,7 @@ class VideoSink:
             name = stream.codec_context.name if stream.codec_context else "unknown"
             try:
                 copy = self._container.add_stream_from_template(stream)
-            except (ValueError, av.FFmpegError):
+            except (ValueError, FFmpegError):
                 self.notices.append(
                     f"{stream.type} stream {stream.index} ({name}) is left out: "
                     f"{self._file.path.suffix} cannot hold it"

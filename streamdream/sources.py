@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
@@ -26,7 +27,7 @@ from streamdream.files import check_source
 from streamdream.frame import Frame, Size
 
 # What libav's bindings raise on broken files, found by feeding them broken files.
-BROKEN = (av.FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
+BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
 LATE = 10  # seconds
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
