@@ -20,7 +20,8 @@ from streamdream.errors import ModelError
 from streamdream.models import VGG19_BLOCKS, ModelCard, card
 
 Weights = Mapping[str, Tensor]
-Stage = tuple[str, Callable[[dict[str, Tensor]], Tensor]]
+Run = Callable[[dict[str, Tensor]], Tensor]
+Stage = tuple[str, Run]
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _lite0(weights: Weights, device: torch.device) -> Backbone:
         groups = w.shape[0] if depthwise else 1
         return Conv(*_placed(w * scale.view(-1, 1, 1, 1), bias, device), stride, groups)
 
-    def active(conv: Conv) -> Callable[[dict[str, Tensor]], Tensor]:
+    def active(conv: Conv) -> Run:
         return lambda seen: relu6(conv(seen[""]))
 
     stages: list[Stage] = [("stem", active(folded("_conv_stem", "_bn0", stride=2)))]
@@ -174,7 +175,7 @@ def _lite0(weights: Weights, device: torch.device) -> Backbone:
     return Backbone("efficientnet-lite0", stages, lambda x: x * (255 / 128) - 127 / 128)
 
 
-def _keeping(stage: Callable[[dict[str, Tensor]], Tensor]) -> Callable[[dict[str, Tensor]], Tensor]:
+def _keeping(stage: Run) -> Run:
     def run(seen: dict[str, Tensor]) -> Tensor:
         seen["shortcut"] = seen[""]
         return stage(seen)
@@ -182,7 +183,7 @@ def _keeping(stage: Callable[[dict[str, Tensor]], Tensor]) -> Callable[[dict[str
     return run
 
 
-def _projected(project: Conv, residual: bool) -> Callable[[dict[str, Tensor]], Tensor]:
+def _projected(project: Conv, residual: bool) -> Run:
     if residual:
         return lambda seen: project(seen[""]) + seen["shortcut"]
     return lambda seen: project(seen[""])
@@ -195,7 +196,7 @@ def _vgg19(weights: Weights, device: torch.device) -> Backbone:
     0 to 255 minus the mean colour.
     """
 
-    def stage(name: str) -> Callable[[dict[str, Tensor]], Tensor]:
+    def stage(name: str) -> Run:
         table, index = weights[name + "_W_table"], weights[name + "_W_q"].long()
         conv = Conv(*_placed(table[index], weights[name + "_b"], device))
         return lambda seen: F.relu(conv(seen[""]))

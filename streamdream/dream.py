@@ -18,14 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.frame import resize
+from streamdream.frame import Delta, Image, Mask, resize
 from streamdream.options import Options
-from streamdream.pipeline import Carried, Picture
+from streamdream.pipeline import GROWN_UP, Carried, Picture
 
 WARM_JITTER = 2  # px; more of it boils once a dream is carried
 FILL_STEPS = 2  # per octave but the finest, where a dream is young
 FILL_FROM = 0.05  # share of the picture that has to be young to be worth it
-GROWN_UP = 3  # frames after which a carried dream is no longer young
 SMALLEST = 32  # px; a smaller octave shows the network nothing
 
 
@@ -49,10 +48,10 @@ class Recipe:
     jitter: int
     seed: tuple[int, ...]
     fill_steps: int = 0
-    young: Tensor | None = None
+    young: Mask | None = None
 
 
-def dream(backbone: Backbone, image: Tensor, carried: Tensor, recipe: Recipe) -> Iterator[Picture]:
+def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> Iterator[Picture]:
     """Dream `image` (3, h, w) on from the `carried` change (3, h, w); yields after every step.
 
     The last picture is the result. What was carried is never rebuilt from a small octave:
@@ -95,9 +94,7 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
     return [s for s in reversed(sizes) if min(s) >= SMALLEST or s == (h, w)]
 
 
-def ascent(
-    backbone: Backbone, x: Tensor, layers: tuple[str, ...], shift: tuple[int, int]
-) -> Tensor:
+def ascent(backbone: Backbone, x: Image, layers: tuple[str, ...], shift: tuple[int, int]) -> Delta:
     """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
@@ -124,7 +121,7 @@ def excitement(activations: dict[str, Tensor]) -> Tensor:
 BANDS = 4
 
 
-def normalised(gradient: Tensor, bands: int = BANDS) -> Tensor:
+def normalised(gradient: Delta, bands: int = BANDS) -> Delta:
     """A gradient (3, h, w) whose Laplacian pyramid has unit RMS in every band.
 
     Burt and Adelson's pyramid (1983). Without it the finest band drowns the others and the
@@ -160,7 +157,7 @@ class Dream:
         self.backbone = backbone
 
     def __call__(
-        self, image: Tensor, carried: Carried, options: Options, index: int
+        self, image: Image, carried: Carried, options: Options, index: int
     ) -> Iterator[Picture]:
         """Yield the dream after every gradient step; the last one is the result.
 

@@ -21,10 +21,18 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Pixels = NDArray[np.uint8]
+# Shapes with the same letters are the same size within one signature; tests check them.
+Image = Float[Tensor, "3 h w"]
+Delta = Float[Tensor, "3 h w"]
+Mask = Float[Tensor, "1 h w"]
+Flow = Float[Tensor, "2 h w"]
+Planes = Float[Tensor, "c h w"]
+Resized = Float[Tensor, "c _ _"]
+Array = Float[np.ndarray, "h w c"]
+Pixels = UInt8[np.ndarray, "h w 3"]
 Size = tuple[int, int]
 
 
@@ -41,17 +49,17 @@ class Frame:
     index: int
 
 
-def planes(array: NDArray[np.float32], device: torch.device | str = "cpu") -> Tensor:
+def planes(array: Array, device: torch.device | str = "cpu") -> Planes:
     """An array (h, w, c) as a tensor (c, h, w) over the same memory (or on `device`)."""
     return torch.from_numpy(array).to(device).permute(2, 0, 1)
 
 
-def interleaved(tensor: Tensor) -> NDArray[np.float32]:
+def interleaved(tensor: Planes) -> Array:
     """A tensor (c, h, w) as an array (h, w, c), over the same memory where it lies so."""
     return np.ascontiguousarray(tensor.detach().permute(1, 2, 0).cpu().numpy())
 
 
-def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> Tensor:
+def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> Resized:
     """Pixels as an image (3, h, w) in [0, 1] of the given size, averaged down where smaller."""
     h, w = size
     scaled = pixels
@@ -61,12 +69,12 @@ def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> 
     return planes(scaled.astype(np.float32) * np.float32(1 / 255), device)
 
 
-def to_pixels(image: Tensor) -> Pixels:
+def to_pixels(image: Image) -> Pixels:
     """An image (3, h, w) in [0, 1] as pixels (h, w, 3), rounded to the nearest value."""
     return np.round(interleaved(image).clip(0, 1) * 255).astype(np.uint8)
 
 
-def composite(pixels: Pixels, delta: Tensor, strength: float) -> Pixels:
+def composite(pixels: Pixels, delta: Resized, strength: float) -> Pixels:
     """Add a delta (3, h, w), upsampled to the pixels' size and scaled by `strength`.
 
     The source keeps its sharpness whatever size was dreamed at. With strength 0 the pixels
@@ -81,7 +89,7 @@ def composite(pixels: Pixels, delta: Tensor, strength: float) -> Pixels:
     return cv2.add(pixels, change, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
 
 
-def resize(image: Tensor, size: Size) -> Tensor:
+def resize(image: Planes, size: Size) -> Resized:
     """An image, delta or mask (c, h, w) at another size: averaged down, bicubic up."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image

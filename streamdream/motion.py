@@ -8,19 +8,20 @@ Keutzer (2010) with the tolerance for textureless areas of Ruder, Dosovitskiy an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-import torch
 from cv2.typing import MatLike
-from numpy.typing import NDArray
-from torch import Tensor
+from jaxtyping import Float, UInt8
 
-from streamdream.frame import interleaved, planes
+from streamdream.frame import Flow, Image, Mask, Planes, interleaved, planes
 
-FloatMap = NDArray[np.float32]
-GreyMap = NDArray[np.uint8]
+FloatMap = Float[np.ndarray, "h w"]
+FlowMap = Float[np.ndarray, "h w 2"]
+Colours = Float[np.ndarray, "h w 3"]
+Vectors = Float[np.ndarray, "h w _"]
+GreyMap = UInt8[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,16 @@ class Movement:
     `cut` that the two frames do not belong to the same shot (then neither means anything).
     """
 
-    flow: Tensor
-    trust: Tensor
+    flow: Flow
+    trust: Mask
     cut: bool = False
 
 
+@runtime_checkable
 class Motion(Protocol):
     """Tells how the picture moved: estimated from the frames, or known exactly."""
 
-    def between(self, now: Tensor, before: Tensor) -> Movement:
+    def between(self, now: Image, before: Image) -> Movement:
         """The movement from `now` back to `before`, both images (3, h, w)."""
         ...
 
@@ -68,7 +70,7 @@ class OpticalFlow:
                 self._dense.setFinestScale(finest)
         self._coarse = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def between(self, now: Tensor, before: Tensor) -> Movement:
+    def between(self, now: Image, before: Image) -> Movement:
         """The movement from `now` back to `before`, both images (3, h, w)."""
         a, b = interleaved(now), interleaved(before)
         grey_a, grey_b = _grey(a), _grey(b)
@@ -85,7 +87,7 @@ class OpticalFlow:
         return Movement(planes(back, now.device), planes(trust[..., None], now.device))
 
 
-def warp(tensor: Tensor, flow: Tensor, sharp: bool = True) -> Tensor:
+def warp(tensor: Planes, flow: Flow, sharp: bool = True) -> Planes:
     """`tensor` (c, h, w) carried along a backward flow (2, h, w).
 
     `sharp` uses a Lanczos kernel of 8x8: a bilinear warp halves a dream's texture in ten
@@ -95,20 +97,20 @@ def warp(tensor: Tensor, flow: Tensor, sharp: bool = True) -> Tensor:
     return planes(_remap(interleaved(tensor), interleaved(flow), how), tensor.device)
 
 
-def _remap(image: FloatMap, flow: FloatMap, how: int) -> FloatMap:
+def _remap(image: Float[np.ndarray, "h w *_"], flow: FlowMap, how: int) -> Vectors:
     h, w = flow.shape[:2]
     x, y = _places(flow)
     out = cv2.remap(image, x, y, how, borderMode=cv2.BORDER_REPLICATE)
     return out.reshape(h, w, -1).astype(np.float32, copy=False)
 
 
-def _grey(image: FloatMap) -> GreyMap:
+def _grey(image: Colours) -> GreyMap:
     return cv2.cvtColor((image * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 
 def _estimate(
     dense: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]
-) -> FloatMap:
+) -> FlowMap:
     start = np.empty((*a.shape, 2), np.float32)
     start[:] = shift
     return dense.calc(a, b, start).astype(np.float32, copy=False)
@@ -154,7 +156,7 @@ def _is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[flo
     return residual >= CUT_RESIDUAL and residual / contrast >= CUT_NORMALISED
 
 
-def _trust(a: FloatMap, b: FloatMap, grey: GreyMap, back: FloatMap, forth: FloatMap) -> FloatMap:
+def _trust(a: Colours, b: Colours, grey: GreyMap, back: FlowMap, forth: FlowMap) -> FloatMap:
     """Where (h, w) the backward flow can be believed, 0 to 1.
 
     Not where forward and backward flow disagree (with more tolerance where there is no
@@ -177,7 +179,7 @@ def _trust(a: FloatMap, b: FloatMap, grey: GreyMap, back: FloatMap, forth: Float
     return cv2.GaussianBlur(good, (0, 0), 0.8).astype(np.float32)
 
 
-def _places(flow: FloatMap) -> tuple[FloatMap, FloatMap]:
+def _places(flow: FlowMap) -> tuple[FloatMap, FloatMap]:
     h, w = flow.shape[:2]
     x = flow[..., 0] + np.arange(w, dtype=np.float32)
     y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
@@ -186,8 +188,3 @@ def _places(flow: FloatMap) -> tuple[FloatMap, FloatMap]:
 
 def _squared(vectors: MatLike) -> FloatMap:
     return np.einsum("hwc,hwc->hw", vectors, vectors)
-
-
-def still(size: tuple[int, int], device: torch.device | str = "cpu") -> Movement:
-    """The movement of a picture that stands still, trusted everywhere; `size` is (h, w)."""
-    return Movement(torch.zeros(2, *size, device=device), torch.ones(1, *size, device=device))

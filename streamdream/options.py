@@ -154,8 +154,8 @@ class Look(BaseModel):
         default=0.32,
         ge=0,
         le=3600,
-        description="Seconds after which 1/e of a carried dream is left; "
-        "0 dreams every frame on its own.",
+        description="Time constant of the carried dream's fading in seconds; shortened while "
+        "the dream is too strong, up to trebled while too weak. 0 dreams every frame on its own.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
         Field(default="dis", description="Optical flow that carries the dream along.")

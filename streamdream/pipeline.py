@@ -18,17 +18,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from streamdream.frame import Frame, composite, to_image, work_size
+from streamdream.frame import Delta, Frame, Image, Mask, composite, to_image, work_size
 from streamdream.motion import Motion, Movement, warp
 from streamdream.options import Options
 
-Picture = Callable[[], Tensor]
+Picture = Callable[[], Image]
 """Gives an image (3, h, w) in [0, 1]: a picture that is only drawn if somebody looks."""
+
+GROWN_UP = 3.0  # frames after which a place has all the dream it needs
 
 Watch = Callable[[Frame, Picture], None]
 
@@ -38,15 +39,17 @@ class State:
     """All that one frame hands to the next.
 
     `image` (3, h, w) the source at work size; `delta` (3, h, w) what the effect changed about
-    it; `age` (1, h, w) for how many frames each place has been carried; `reference` the
-    RMS of the delta at the start of the scene, which is held from then on.
+    it; `age` (1, h, w) for how many frames each place has been dreamed, at most GROWN_UP;
+    `reference` the RMS of the delta at the start of the scene, which is held from then on;
+    `added` how much of the RMS the last frame added, None where a scene starts.
     """
 
     time: Fraction
-    image: Tensor
-    delta: Tensor
-    age: Tensor
+    image: Image
+    delta: Delta
+    age: Mask
     reference: float
+    added: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,17 @@ class Carried:
     `reference` is None where a scene starts.
     """
 
-    delta: Tensor
-    age: Tensor
+    delta: Delta
+    age: Mask
     reference: float | None
 
 
+@runtime_checkable
 class Effect(Protocol):
     """Redraws an image, going on from what was carried."""
 
     def __call__(
-        self, image: Tensor, carried: Carried, options: Options, index: int
+        self, image: Image, carried: Carried, options: Options, index: int
     ) -> Iterator[Picture]:
         """Yield after every step; the last picture is the result."""
         ...
@@ -97,13 +101,14 @@ def redraw(
 
 
 def carry(
-    state: State | None, image: Tensor, time: Fraction, motion: Motion, memory: float
+    state: State | None, image: Image, time: Fraction, motion: Motion, memory: float
 ) -> Carried:
     """Carry the last delta to where its things are now, and let it fade.
 
-    It fades with time, not with frames: after `memory` seconds 1/e is left. A governor holds
-    its strength at that of the scene's start: while it is stronger it fades faster (or a
-    still picture would burn in), while it is weaker up to three times as slowly.
+    It fades with time, not with frames: by exp(-dt / `memory`) at first, and then as a governor
+    asks, so that what the effect adds brings the dream back to the strength it had at the
+    scene's start. Else a still picture would burn in and a busy one would pale. However much
+    is asked for, it never fades slower than with three times `memory`.
     """
     nothing = Carried(torch.zeros_like(image), torch.zeros_like(image[:1]), None)
     if state is None or memory == 0 or state.image.shape != image.shape:
@@ -111,10 +116,11 @@ def carry(
     movement = motion.between(image, state.image)
     if movement.cut:
         return nothing
-    strength = float(state.delta.square().mean().sqrt())
     fade = float(time - state.time) / memory
-    keep = math.exp(-fade) * state.reference / max(strength, 1e-6)
-    keep = min(keep, math.exp(-fade / 3)) if strength < state.reference else keep
+    keep = math.exp(-fade)
+    if state.added is not None:
+        steady = (state.reference - state.added) / max(_rms(state.delta), 1e-6)
+        keep = min(max(steady, 0.0), math.exp(-fade / 3))
     return Carried(
         warp(state.delta, movement.flow) * movement.trust * keep,
         _carried_age(state.age, movement),
@@ -122,14 +128,21 @@ def carry(
     )
 
 
-def _carried_age(age: Tensor, movement: Movement) -> Tensor:
+def _carried_age(age: Mask, movement: Movement) -> Mask:
     return warp(age, movement.flow, sharp=False) * movement.trust
 
 
-def advance(carried: Carried, image: Tensor, result: Tensor, time: Fraction) -> State:
+def advance(carried: Carried, image: Image, result: Image, time: Fraction) -> State:
     """The state after a frame."""
     delta = result - image
-    reference = carried.reference
-    if reference is None:
-        reference = float(delta.square().mean().sqrt())
-    return State(time, image, delta, carried.age + 1, reference)
+    strength = _rms(delta)
+    if carried.reference is None:
+        age = torch.full_like(carried.age, GROWN_UP)
+        return State(time, image, delta, age, reference=strength, added=None)
+    age = (carried.age + 1).clamp(max=GROWN_UP)
+    added = strength - _rms(carried.delta)
+    return State(time, image, delta, age, carried.reference, added)
+
+
+def _rms(delta: Delta) -> float:
+    return float(delta.square().mean().sqrt())
