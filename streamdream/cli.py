@@ -33,6 +33,7 @@ app = App(
     "Example: streamdream video.mp4 -o out.mp4 --layers block9",
     help_format="plaintext",
     help_on_error=False,
+    suppress_keyboard_interrupt=False,
 )
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
 
@@ -71,7 +72,7 @@ def dream(
     # What can be wrong is looked at from the cheapest to the dearest: names, options, the
     # input, the model.
     check_source(source)
-    given = {} if flags is None else flags.model_dump(exclude_unset=True)
+    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
     below = [{} if preset is None else opts.read_preset(preset)]
     below.append({} if config is None else opts.read_toml(config, "--config"))
     chosen = opts.build(*below, given)

@@ -1,15 +1,19 @@
 """Between the colours of a stream and RGB pixels, with the right matrix and range both ways.
 
 libav takes BT.601 for everything unless told otherwise, and its quick path loses a grey
-level on the way; `decoded` and `encoded` name the matrix and the range, and round exactly.
+level on the way; `decoded` and `ToVideo` name the matrix and the range, and round exactly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
+from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from streamdream.frame import Pixels, Size
@@ -21,6 +25,8 @@ EXACT = (
     | Interpolation.FULL_CHR_H_INP
 )
 
+TICK = Fraction(1, 25)
+MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 BT709, UNSPECIFIED, SMPTE170M, RGB = 1, 2, 6, 0  # ITU-T H.273 code points
 
 
@@ -72,16 +78,34 @@ def _is_full_range(frame: av.VideoFrame) -> bool:
     return frame.format.is_rgb or name.startswith(("yuvj", "pal", "gray", "mono", "ya"))
 
 
-def encoded(
-    pixels: Pixels, colour: Colour, pixel_format: str, reformatter: VideoReformatter
-) -> av.VideoFrame:
-    """A frame of limited range for an encoder, from RGB pixels."""
-    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    return reformatter.reformat(
-        rgb,
-        format=pixel_format,
-        src_color_range=ColorRange.JPEG,
-        dst_colorspace=colour.matrix,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=EXACT,
-    )
+class ToVideo:
+    """Turns RGB pixels of one size into frames of limited range for an encoder.
+
+    A filter graph, because only that can say where chroma samples lie: on the left, as H.264
+    means them and as decoded frames have them. Else every pass would move colours by a
+    quarter of a pixel.
+    """
+
+    def __init__(self, size: Size, colour: Colour, pixel_format: str) -> None:
+        """Prepare for pixels of `size` (h, w)."""
+        h, w = size
+        matrix = MATRIX_NAMES.get(colour.matrix, "bt709")
+        scale = (
+            "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:in_range=pc:out_range=tv"
+            f":out_color_matrix={matrix}:out_chroma_loc=left"
+        )
+        self._graph = Graph()
+        source = self._graph.add_buffer(
+            width=w, height=h, format=VideoFormat("rgb24", w, h), time_base=TICK
+        )
+        chain = [source, self._graph.add("scale", scale)]
+        chain.append(self._graph.add("format", f"pix_fmts={pixel_format}"))
+        chain.append(self._graph.add("buffersink"))
+        self._graph.link_nodes(*chain).configure()
+
+    def __call__(self, pixels: Pixels) -> av.VideoFrame:
+        """A frame without a time, from RGB pixels (h, w, 3)."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts, frame.time_base = 0, TICK
+        self._graph.push(frame)
+        return cast(av.VideoFrame, self._graph.pull())

@@ -7,6 +7,7 @@ and renames it at the end. What is there when a run is interrupted can be played
 from __future__ import annotations
 
 import errno
+import math
 import os
 from contextlib import suppress
 from fractions import Fraction
@@ -21,12 +22,12 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from streamdream.colour import encoded
+from streamdream.colour import ToVideo
 from streamdream.errors import SinkError
 from streamdream.files import PICTURE_FORMATS, VIDEO_FORMATS, part_of
 from streamdream.frame import Frame
@@ -37,6 +38,8 @@ from streamdream.sources import Companions, VideoInfo
 SURVIVING = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
 # Matroska would shift all streams to let none begin before 0, as sound often does a little.
 UNSHIFTED = {"avoid_negative_ts": "disabled", "flush_packets": "1"}
+
+LARGEST_TIMESCALE = 100_000_000  # units a second
 
 # Tags that describe the container of the input, not its content.
 NOT_CONTENT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
@@ -130,7 +133,8 @@ class VideoSink:
         self._file = _PartFile(Path(path))
         self._info = info
         self._companions = companions or Companions()
-        self._reformatter = VideoReformatter()
+        h, w = info.size
+        self._to_video = ToVideo((h + h % 2, w + w % 2), info.colour, "yuv420p")
         self._format = VIDEO_FORMATS[self._file.path.suffix.lower()]
         self._shown_until = Fraction(0)
         self._last: Fraction | None = None
@@ -149,7 +153,7 @@ class VideoSink:
         if (h, w) != self._info.size:
             raise ValueError(f"frame {frame.index} is {w}x{h}, not {self._info.size}")
         pixels = np.pad(frame.pixels, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-        picture = encoded(pixels, self._info.colour, "yuv420p", self._reformatter)
+        picture = self._to_video(pixels)
         picture.time_base = self._info.time_base
         picture.pts = round(frame.time / self._info.time_base)
         picture.pict_type = PictureType.NONE
@@ -211,13 +215,23 @@ class VideoSink:
     def _open(self) -> OutputContainer:
         options = dict(UNSHIFTED if self._format == "matroska" else SURVIVING)
         if self._format != "matroska":
-            # The start of a stream is kept in this unit; the default of 1/1000 s rounds it.
-            scale = self._info.time_base.denominator
-            while scale < 10000:
-                scale *= 2
-            options["movie_timescale"] = str(scale)
+            options["movie_timescale"] = str(self._timescale())
         container = av.open(str(self._file.part), "w", format=self._format, options=options)
         return cast(OutputContainer, container)
+
+    def _timescale(self) -> int:
+        """Units a second that all streams' starts are whole numbers of, if there are such.
+
+        MP4 keeps the start of a stream in these; the default of 1000 would round it.
+        """
+        own = self._info.time_base.denominator
+        others = [s.time_base.denominator for s in self._companions.streams if s.time_base]
+        scale = math.lcm(own, *others)
+        if scale > LARGEST_TIMESCALE:
+            scale = own
+        while scale < 10_000:
+            scale *= 2
+        return scale
 
     def _picture_stream(self, crf: float, preset: str) -> VideoStream:
         info = self._info

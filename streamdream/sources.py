@@ -182,8 +182,7 @@ class VideoSource:
         if not videos:
             sound = "it holds only sound" if self._container.streams.audio else ""
             raise self._fault("has no video stream", sound)
-        best = self._container.streams.best("video")
-        stream = best if isinstance(best, VideoStream) and best in videos else videos[0]
+        stream = max(videos, key=lambda s: s.width * s.height)
         if len(videos) > 1:
             self.notices.append(
                 f"{len(videos)} video streams; dreaming stream {stream.index} "
@@ -271,7 +270,8 @@ class VideoSource:
                 found.streams.append(stream)
             elif stream.type == "video" and not _is_cover(stream):
                 found.left_out.append(f"video stream {stream.index}")
-            else:
+            elif not (stream.type == "data" and self._container.chapters()):
+                # (With chapters, a data stream is QuickTime's way to keep them.)
                 kind = "cover picture" if stream.type == "video" else stream.type
                 found.left_out.append(f"{kind} (stream {stream.index})")
         found.metadata = dict(self._container.metadata)

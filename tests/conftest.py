@@ -48,7 +48,7 @@ def sample() -> Path:
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten frames, two languages, subtitles, chapters, tags."""
     return Film(
-        languages=("eng", "deu"),
+        languages=("eng", "fra"),
         subtitles=[(0.0, 0.1, "one"), (0.2, 0.3, "two")],
         chapters=[(0.0, 0.2, "First"), (0.2, 0.4, "Second")],
         metadata={"title": "Ten frames", "artist": "nobody", "comment": "made for tests"},

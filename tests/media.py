@@ -30,7 +30,7 @@ def moving(size: tuple[int, int] = (72, 128)) -> Painter:
             np.sin((u + v) / 9) + np.cos(u / 11),
             np.cos((u - v) / 6) + np.sin(v / 5),
         ]
-        return np.stack([127 + 55 * wave for wave in waves], -1).round().astype(np.uint8)
+        return np.stack([127 + 30 * wave for wave in waves], -1).round().astype(np.uint8)
 
     return paint
 
@@ -82,11 +82,10 @@ class Film:
             for sound, language in zip(sounds, self.languages, strict=True):
                 sound.metadata["language"] = language
                 sound.layout = "stereo"
-            words = (
-                cast(Any, out.add_stream("mov_text" if path.suffix == ".mp4" else "srt"))
-                if (self.subtitles)
-                else None
-            )
+            words = None
+            if self.subtitles:
+                kind = "mov_text" if path.suffix == ".mp4" else "subrip"
+                words = cast(Any, out.add_mux_stream(kind))
             out.metadata.update(self.metadata)
             if self.chapters:
                 out.set_chapters([
@@ -134,7 +133,7 @@ class Film:
     def _words(self, out: Any, stream: Any) -> None:
         for begin, end, text in self.subtitles:
             data = text.encode()
-            if stream.codec_context.name == "mov_text":
+            if out.format.name == "mp4":
                 data = len(data).to_bytes(2, "big") + data
             packet = av.Packet(data)
             packet.stream = stream

@@ -1,0 +1,294 @@
+"""The command line as a person uses it: real processes, real files, real signals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import Film, frame_times, packets, pictures
+
+QUICK = ["--work-size", "96", "--octaves", "2", "--steps", "2", "--warm-steps", "1"]
+QUICK += ["--layers", "block3"]
+
+
+def streamdream(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "streamdream.cli", *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout, check=False,
+        env={k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")},
+    )  # fmt: skip
+
+
+def test_a_video_becomes_a_dream_and_keeps_the_rest(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    done = streamdream(film, "-o", target, *QUICK)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == ""  # nobody is watching
+    assert frame_times(target) == frame_times(film)
+    assert [len(p) for p in packets(target)] == [len(p) for p in packets(film)]
+    before, after = pictures(film), pictures(target)
+    change = [float(np.abs(a.astype(int) - b).mean()) for a, b in zip(after, before, strict=True)]
+    assert min(change) > 1.5
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_same_settings_same_pixels_and_like_repeats_them(film: Path, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{n}.mp4" for n in "abc")
+    assert streamdream(film, "-o", first, *QUICK, "--seed", 5).returncode == 0
+    assert streamdream(film, "-o", second, *QUICK, "--seed", 5).returncode == 0
+    assert streamdream(film, "-o", third, "--like", first).returncode == 0
+    a, b, c = pictures(first), pictures(second), pictures(third)
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert all(np.array_equal(x, y) for x, y in zip(a, c, strict=True))
+    other = tmp_path / "d.mp4"
+    assert streamdream(film, "-o", other, "--like", first, "--seed", 6).returncode == 0
+    assert not np.array_equal(pictures(other)[0], a[0])
+    with av.open(str(first)) as container:
+        assert "made for tests" in container.metadata["comment"]
+
+
+def test_a_picture_becomes_a_picture(tmp_path: Path) -> None:
+    from PIL import Image
+    from skimage import data
+
+    Image.fromarray(data.coffee()).save(tmp_path / "in.jpg")
+    for name in ("out.png", "out.jpg"):
+        done = streamdream(tmp_path / "in.jpg", "-o", tmp_path / name, *QUICK)
+        assert (done.returncode, done.stderr) == (0, "")
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (600, 400)
+    again = streamdream(
+        tmp_path / "in.jpg", "-o", tmp_path / "like.png", "--like", tmp_path / "out.png"
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "like.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+
+
+def test_one_frame_of_a_video_becomes_a_picture(film: Path, tmp_path: Path) -> None:
+    done = streamdream(film, "-o", tmp_path / "out.png", "--frames", 1, "--start", 0.2, *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.png").exists()
+
+
+def test_strength_zero_gives_the_source_back(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    assert streamdream(film, "-o", target, *QUICK, "--strength", 0, "--crf", 0).returncode == 0
+    for a, b in zip(pictures(film), pictures(target), strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 1.5
+
+
+def test_vgg19_dreams_too(film: Path, tmp_path: Path) -> None:
+    arguments = ["--model", "vgg19", "--layers", "relu3_1", "--steps", 1, "--octaves", 1]
+    done = streamdream(film, "-o", tmp_path / "out.mkv", "--frames", 2, *arguments)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "".join(
+            f"streamdream: subtitle stream {i} (mov_text) is left out: .mkv cannot hold it\n"
+            for i in (3,)
+        ),
+    )
+    assert len(frame_times(tmp_path / "out.mkv")) == 2
+
+
+def test_presets_and_files_and_flags_are_laid_over_each_other(film: Path, tmp_path: Path) -> None:
+    config = tmp_path / "look.toml"
+    config.write_text('layers = "block3"\nwork-size = 64\nsteps = 1\nwarm-steps = 1\noctaves = 1\n')
+    target = tmp_path / "out.mp4"
+    arguments = ["--preset", "whisper", "--config", config, "--octaves", 2, "--frames", 2]
+    assert streamdream(film, "-o", target, *arguments).returncode == 0
+    with av.open(str(target)) as container:
+        settings = container.metadata["comment"]
+    assert '"layers": "block3"' in settings  # the file over the preset
+    assert '"octaves": 2' in settings  # the flag over the file
+    assert '"strength": 0.7' in settings  # the preset over the default
+
+
+MISTAKES = {
+    "missing file": (["gone.mp4", "-o", "out.mp4"], 3, "gone.mp4: no such file"),
+    "not a video": (["words.mp4", "-o", "out.mp4"], 3, "not a video or picture"),
+    "cut off": (["short.mp4", "-o", "out.mp4"], 3, "short.mp4: "),
+    "folder": ([".", "-o", "out.mp4"], 3, "is a folder"),
+    "exists": (["film.mp4", "-o", "old.mp4"], 4, "exists already; give another name or --overw"),
+    "left over": (["film.mp4", "-o", "half.mp4"], 4, "half.part.mp4: is left from an interrupted"),
+    "no folder": (["film.mp4", "-o", "no/where/out.mp4"], 4, "there is no folder no/where"),
+    "same file": (["film.mp4", "-o", "film.mp4", "--overwrite"], 4, "is the input itself"),
+    "ending": (["film.mp4", "-o", "out.xyz"], 4, "files of kind .xyz cannot be written; use one"),
+    "no ending": (["film.mp4", "-o", "out"], 4, "files without an ending"),
+    "video to picture": (["film.mp4", "-o", "out.png"], 4, "a picture file holds one frame"),
+    "bad value": (["film.mp4", "-o", "out.mp4", "--octaves", "0"], 2, "--octaves 0: should be"),
+    "bad number": (["film.mp4", "-o", "out.mp4", "--steps", "many"], 2, "--steps many: should be"),
+    "unknown option": (["film.mp4", "-o", "out.mp4", "--octavs", "3"], 2, "Did you mean --octaves"),
+    "unknown layer": (["film.mp4", "-o", "out.mp4", "--layers", "blok9"], 5, "did you mean block9"),
+    "unknown model": (["film.mp4", "-o", "out.mp4", "--model", "vgg91"], 5, "did you mean vgg19"),
+    "no such preset": (["film.mp4", "-o", "out.mp4", "--preset", "eye"], 2, "did you mean eyes"),
+    "no such config": (["film.mp4", "-o", "out.mp4", "--config", "c.toml"], 2, "No such file"),
+    "not made by us": (["film.mp4", "-o", "out.mp4", "--like", "film.mp4"], 2, "no settings"),
+    "no input": ([], 2, "input"),
+    "two inputs": (["film.mp4", "old.mp4"], 2, "only one input"),
+    "start behind end": (["film.mp4", "-o", "out.mp4", "--start", "99"], 3, "no picture at or aft"),
+    "no display": (["film.mp4"], 4, "no display here; name an output file with -o"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "film.mp4").write_bytes(film.read_bytes())
+    (folder / "short.mp4").write_bytes(film.read_bytes()[:3000])
+    (folder / "words.mp4").write_text("words " * 500)
+    (folder / "old.mp4").write_text("precious")
+    (folder / "half.part.mp4").write_text("hours of work")
+    return folder
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_line_and_an_exit_code(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, code, message = MISTAKES[name]
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    before = {p.name: p.read_bytes() for p in place.iterdir()}
+    done = streamdream(*arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("streamdream: error: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["x.mp4", "--steps", "-1"]])
+def test_quick_answers_load_nothing_heavy(arguments: list[str]) -> None:
+    """What takes seconds is importing these; the time itself depends on the machine."""
+    code = (
+        "import sys\nfrom streamdream import cli\n"
+        f"try: cli.main({arguments!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'av', 'cv2', 'numpy', 'pygame', 'PIL'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.endswith("heavy: []\n")
+
+
+def test_help_is_grouped_and_tells_every_option() -> None:
+    from streamdream.options import Options
+
+    text = streamdream("--help").stdout
+    for group in ("Input and output", "Dream", "Coherence", "Output", "Run"):
+        assert group in text
+    for name in [*Options.model_fields, "preset", "config", "like", "output"]:
+        assert "--" + name.replace("_", "-") in text
+
+
+def on_a_terminal(
+    *arguments: object, interrupt_after: str = "", send: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Run on a pseudo-terminal; send a signal when a text has appeared."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream.cli", *map(str, arguments)],
+        stdout=follower, stderr=follower, stdin=follower, close_fds=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(follower)
+    text, sent, deadline = "", False, time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if select.select([leader], [], [], 0.1)[0]:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            text += piece.decode("utf-8", "replace")
+        if interrupt_after and not sent and interrupt_after in text:
+            process.send_signal(send)
+            sent = True
+    code = process.wait(timeout=60)
+    os.close(leader)
+    return code, text
+
+
+def test_a_terminal_shows_progress_and_a_summary(film: Path, tmp_path: Path) -> None:
+    code, text = on_a_terminal(film, "-o", tmp_path / "out.mp4", *QUICK)
+    assert code == 0
+    assert "10/10" in text
+    assert "fps" in text
+    assert "10 frames in" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, code: int) -> None:
+    source = Film(times=tuple(range(400)), languages=("eng",)).write(tmp_path / "in.mp4")
+    target = tmp_path / "out.mp4"
+    found, text = on_a_terminal(source, "-o", target, *QUICK, interrupt_after="fps", send=number)
+    assert found == code
+    assert "interrupted" in text
+    assert "out.part.mp4" in text
+    assert not target.exists()
+    part = tmp_path / "out.part.mp4"
+    times = frame_times(part)
+    assert 1 <= len(times) < 400
+    assert times == frame_times(source)[: len(times)]
+    assert packets(part)[0][-1][0] <= times[-1] + 1
+
+
+def test_an_interruption_while_loading_leaves_nothing(film: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream.cli", film, "-o", tmp_path / "out.mp4", *QUICK],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert text.startswith("streamdream: interrupted")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_output_a_window_shows_the_result(
+    film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SDL's dummy display; the window is closed by the event a person would cause."""
+    import pygame
+
+    from streamdream import window
+    from streamdream.options import build
+    from streamdream.run import dream_file
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    shown: list[np.ndarray] = []
+    flip = pygame.display.flip
+
+    def looking() -> None:
+        flip()
+        surface = pygame.display.get_surface()
+        assert surface is not None
+        shown.append(pygame.surfarray.array3d(surface).swapaxes(0, 1))
+        if len(shown) == 4:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+    monkeypatch.setattr(window.pygame.display, "flip", looking)
+    options = build({
+        "work_size": 96, "octaves": 1, "steps": 1, "warm_steps": 1, "layers": "block3"
+    })  # fmt: skip
+    outcome = dream_file(film, None, options)
+    assert len(shown) == 4
+    assert outcome.frames == 4
+    assert not outcome.complete
+    original = pictures(film)
+    for picture, source in zip(shown, original, strict=False):
+        assert picture.shape == source.shape
+        assert 0.5 < np.abs(picture.astype(int) - source).mean() < 40

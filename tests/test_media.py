@@ -1,0 +1,402 @@
+"""Times, streams, pictures and colours survive the way from a file into a file."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media import Film, flat, frame_times, moving, packets, pictures
+
+from streamdream.errors import SinkError, SourceError
+from streamdream.frame import Frame
+from streamdream.sinks import PictureSink, VideoSink
+from streamdream.sources import VideoSource
+
+
+def through(source: Path, target: Path, **part: object) -> tuple[VideoSource, VideoSink]:
+    """Copy without dreaming."""
+    with (
+        VideoSource(source, **part) as reader,  # type: ignore[arg-type]
+        VideoSink(target, reader.info, reader.companions, crf=0, preset="ultrafast") as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    return reader, writer
+
+
+UNEVEN = (0, 3003, 6006, 12000, 12001, 20000, 20500, 33333, 40000, 41111)
+NTSC = tuple(3003 * i for i in range(12))
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize(
+    ("times", "base"),
+    [
+        (UNEVEN, Fraction(1, 90000)),
+        (NTSC, Fraction(1, 90000)),
+        (tuple(range(12)), Fraction(1001, 30000)),
+        (tuple(range(35, 47)), Fraction(1, 25)),
+        (tuple(126000 + t for t in UNEVEN), Fraction(1, 90000)),
+    ],
+    ids=["variable", "29.97", "base 1001/30000", "offset", "variable with offset"],
+)
+def test_times_survive(tmp_path: Path, target: str, times: tuple[int, ...], base: Fraction) -> None:
+    source = Film(times=times, time_base=base).write(tmp_path / "in.mov")
+    expected = frame_times(source)
+    through(source, tmp_path / target)
+    found = frame_times(tmp_path / target)
+    assert len(found) == len(times)
+    if target.endswith(".mkv"):
+        assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= Fraction(1, 1000)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv"])
+def test_sound_is_copied_packet_for_packet(film: Path, tmp_path: Path, target: str) -> None:
+    through(film, tmp_path / target)
+    before, after = packets(film), packets(tmp_path / target)
+    assert len(after) == 2
+    for a, b in zip(before, after, strict=True):
+        assert [data for _, data in a] == [data for _, data in b]
+        slack = Fraction(1, 1000) if target.endswith("mkv") else 0
+        assert all(abs(s - t) <= slack for (s, _), (t, _) in zip(a, b, strict=True))
+    with av.open(str(tmp_path / target)) as container:
+        assert [s.language for s in container.streams.audio] == ["eng", "fra"]
+
+
+def test_subtitles_chapters_and_tags_are_kept(film: Path, tmp_path: Path) -> None:
+    through(film, tmp_path / "out.mp4")
+    words = [data for _, data in packets(tmp_path / "out.mp4", "subtitle")[0]]
+    assert {b"\x00\x03one", b"\x00\x03two"} <= set(words)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        chapters = container.chapters()
+        assert [c["metadata"]["title"] for c in chapters] == ["First", "Second"]
+        ends = [float(c["end"] * c["time_base"]) for c in chapters if c["time_base"]]
+        assert ends == pytest.approx([0.2, 0.4])
+        tags = {k: container.metadata.get(k) for k in ("title", "artist", "comment")}
+    assert tags == {"title": "Ten frames", "artist": "nobody", "comment": "made for tests"}
+
+
+def test_what_a_container_cannot_hold_is_left_out_and_said(film: Path, tmp_path: Path) -> None:
+    _, sink = through(film, tmp_path / "out.mkv")
+    assert any("mov_text" in notice and ".mkv" in notice for notice in sink.notices)
+    assert len(packets(tmp_path / "out.mkv", "subtitle")) == 0
+    assert len(frame_times(tmp_path / "out.mkv")) == 10
+
+
+def test_start_and_end_cut_the_sound_with_the_picture(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(50)), languages=("eng",)).write(tmp_path / "in.mp4")
+    through(source, tmp_path / "out.mp4", start=Fraction(1, 2), end=Fraction(3, 2))
+    times = frame_times(tmp_path / "out.mp4")
+    # 0.5 s lies between the frames at 0.48 s and 0.52 s; times are counted from it.
+    assert len(times) == 25
+    assert times[0] == Fraction(2, 100)
+    assert times[-1] == Fraction(98, 100)
+    (sound,) = packets(tmp_path / "out.mp4")
+    assert 0 <= sound[0][0] < Fraction(1024, 48000)
+    assert Fraction(95, 100) < sound[-1][0] < 1
+    original = {data: t for t, data in packets(source)[0]}
+    moved = {original[data] - t for t, data in sound if data in original}
+    assert max(abs(m - Fraction(1, 2)) for m in moved) <= Fraction(1, 48000)
+
+
+def test_so_many_frames_cut_the_sound_too(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(50)), languages=("eng",)).write(tmp_path / "in.mp4")
+    through(source, tmp_path / "out.mp4", frames=5)
+    assert len(frame_times(tmp_path / "out.mp4")) == 5
+    assert packets(tmp_path / "out.mp4")[0][-1][0] < Fraction(1, 5)
+
+
+def test_seeking_finds_the_exact_frame(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(60)), options={"crf": "0", "g": "50"}).write(
+        tmp_path / "in.mp4"
+    )
+    with VideoSource(source, start=Fraction(30, 25), frames=1) as reader:
+        (frame,) = list(reader)
+    assert frame.time == 0
+    assert np.abs(frame.pixels.astype(int) - moving()(30)).mean() < 3
+
+
+@pytest.mark.parametrize("matrix", [1, 6])
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize("size", [(72, 128), (720, 1280)])
+def test_colours_come_back(
+    tmp_path: Path, matrix: int, tagged: bool, size: tuple[int, int]
+) -> None:
+    if not tagged and matrix != (1 if size[0] >= 720 else 6):
+        pytest.skip("untagged streams are taken for what is usual at their size")
+    red = Film(flat((220, 40, 30), size), times=(0, 1), matrix=matrix, tagged=tagged).write(
+        tmp_path / "in.mp4"
+    )
+    with VideoSource(red) as reader:
+        frames = list(reader)
+        assert reader.info.colour.matrix == matrix
+    assert np.abs(frames[0].pixels.astype(int) - (220, 40, 30)).max() <= 3
+    through(red, tmp_path / "out.mp4")
+    with VideoSource(tmp_path / "out.mp4") as again:
+        assert again.info.colour.matrix == matrix
+        back = next(iter(again)).pixels
+    assert np.abs(back.astype(int) - frames[0].pixels).max() <= 1
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (matrix, 1)
+
+
+@pytest.mark.parametrize("matrix", [1, 6])
+def test_a_lossless_round_trip_loses_nothing_to_speak_of(tmp_path: Path, matrix: int) -> None:
+    source = Film(matrix=matrix).write(tmp_path / "in.mp4")
+    through(source, tmp_path / "out.mp4")
+    with VideoSource(source) as a, VideoSource(tmp_path / "out.mp4") as b:
+        for before, after in zip(a, b, strict=True):
+            difference = np.abs(before.pixels.astype(int) - after.pixels)
+            assert difference.mean() < 0.25
+
+
+def test_full_range_video_is_not_taken_for_limited(tmp_path: Path) -> None:
+    white = Film(
+        flat((255, 255, 255)), times=(0,), codec="mjpeg", pixel_format="yuvj420p", options={}
+    )
+    white.matrix, white.tagged = 5, False
+    path = tmp_path / "in.mov"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuvj420p"
+        frame = av.VideoFrame.from_ndarray(np.full((72, 128, 3), 250, np.uint8), "rgb24")
+        frame = frame.reformat(format="yuvj420p", src_color_range=2, dst_color_range=2)
+        frame.pts = 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with VideoSource(path) as reader:
+        pixels = next(iter(reader)).pixels
+    assert abs(float(pixels.mean()) - 250) < 2
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_applied_and_not_told_again(tmp_path: Path, degrees: int) -> None:
+    def corner(index: int) -> np.ndarray:
+        picture = np.full((72, 128, 3), 30, np.uint8)
+        picture[:24, :40] = 230  # top left of the coded picture
+        return picture
+
+    source = Film(corner, times=(0, 1, 2), rotation=degrees).write(tmp_path / "in.mp4")
+    through(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frame = next(container.decode(video=0))
+        assert frame.rotation == 0
+        upright = frame.to_ndarray(format="rgb24")
+    expected = np.rot90(corner(0), degrees // 90)
+    assert upright.shape == expected.shape
+    assert np.abs(upright.astype(int) - expected).mean() < 6
+
+
+def test_sample_aspect_is_kept_and_turned(tmp_path: Path) -> None:
+    for degrees, expected in ((0, Fraction(4, 3)), (90, Fraction(3, 4))):
+        source = Film(aspect=Fraction(4, 3), rotation=degrees, times=(0, 1)).write(
+            tmp_path / f"in{degrees}.mp4"
+        )
+        through(source, tmp_path / "out.mp4", **{})
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            assert container.streams.video[0].sample_aspect_ratio == expected
+
+
+def test_odd_sizes_keep_every_pixel_and_are_said(tmp_path: Path) -> None:
+    source = Film(moving((71, 127)), pixel_format="yuv444p").write(tmp_path / "in.mp4")
+    _, sink = through(source, tmp_path / "out.mp4")
+    assert any("odd" in notice and "128x72" in notice for notice in sink.notices)
+    with VideoSource(source) as reader:
+        original = next(iter(reader)).pixels
+    found = pictures(tmp_path / "out.mp4")[0]
+    assert found.shape == (72, 128, 3)
+    assert np.abs(found[:71, :127].astype(int) - original).mean() < 5
+
+
+def test_size_fits_inside_and_keeps_the_shape(tmp_path: Path) -> None:
+    source = Film(moving((90, 160))).write(tmp_path / "in.mp4")
+    through(source, tmp_path / "out.mp4", size=(64, 80))
+    assert pictures(tmp_path / "out.mp4")[0].shape == (44, 80, 3)
+    upright = Film(moving((90, 160)), rotation=90).write(tmp_path / "turned.mp4")
+    through(upright, tmp_path / "turned_out.mp4", size=(80, 64))
+    assert pictures(tmp_path / "turned_out.mp4")[0].shape == (80, 44, 3)
+
+
+def test_times_in_another_order_than_the_pictures_are_sorted(tmp_path: Path) -> None:
+    """As webcams and AVI files with B-frames have them: pictures in order, numbers not."""
+    good = Film(times=tuple(range(24)), options={"crf": "10", "bf": "2", "b_strategy": "0"})
+    good.write(tmp_path / "good.mp4")
+    with av.open(str(tmp_path / "good.mp4")) as read, av.open(str(tmp_path / "in.mp4"), "w") as out:
+        copy = out.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.size and packet.dts is not None:
+                packet.pts = packet.dts = packet.dts + 1024
+                packet.stream = copy
+                out.mux(packet)
+    raw = frame_times(tmp_path / "in.mp4")
+    with VideoSource(tmp_path / "in.mp4") as reader:
+        frames = list(reader)
+    assert raw != sorted(raw), "the bad case was not made"
+    assert [frame.time for frame in frames] == sorted(raw)
+    assert reader.counts.mended == sum(a != b for a, b in zip(raw, sorted(raw), strict=True))
+    for index, frame in enumerate(frames):
+        assert np.abs(frame.pixels.astype(int) - moving()(index)).mean() < 4
+
+
+def test_broken_packets_are_skipped_and_counted(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(40)), options={"crf": "20", "g": "10"}).write(
+        tmp_path / "in.mkv"
+    )
+    with av.open(str(source)) as container:
+        places = [(p.pos or 0, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(source.read_bytes())
+    start, size = places[15]
+    data[start + 8 : start + size] = os.urandom(max(0, size - 8))
+    source.write_bytes(bytes(data))
+    with VideoSource(source) as reader:
+        frames = list(reader)
+    assert len(frames) >= 25
+    assert all(b.time > a.time for a, b in pairwise(frames))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.mp4", None, "no such file"),
+        ("empty.mp4", b"", "is empty"),
+        ("words.mp4", b"These are only words, not a film. " * 50, "not a video or picture"),
+    ],
+)
+def test_unfit_inputs_are_told(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=message) as found:
+        VideoSource(path)
+    assert found.value.exit_code == 3
+
+
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder"):
+        VideoSource(tmp_path)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    with av.open(str(path), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=48000)
+        stream.layout = "stereo"
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with pytest.raises(SourceError, match=r"no video stream; it holds only sound"):
+        VideoSource(path)
+
+
+def test_a_cut_off_file_is_told(film: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.mp4"
+    short.write_bytes(film.read_bytes()[:3000])
+    with pytest.raises(SourceError, match=r"not a video|no picture"):
+        VideoSource(short)
+
+
+def test_a_start_behind_the_end_is_told(film: Path) -> None:
+    with pytest.raises(SourceError, match="no picture at or after 100 s"):
+        VideoSource(film, start=Fraction(100))
+
+
+def test_the_best_of_several_video_streams_is_taken_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as out:
+        streams = []
+        for h, w in ((72, 128), (144, 256)):
+            stream = out.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+            streams.append((stream, moving((h, w))))
+        for i in range(5):
+            for stream, paint in streams:
+                frame = av.VideoFrame.from_ndarray(paint(i), format="rgb24")
+                frame.pts = i
+                out.mux(stream.encode(frame))
+        for stream, _ in streams:
+            out.mux(stream.encode(None))
+    reader, sink = through(path, tmp_path / "out.mp4")
+    assert reader.info.size == (144, 256)
+    assert any("256x144" in notice for notice in reader.notices)
+    assert any("video stream 0 is left out" in notice for notice in sink.notices)
+
+
+def test_awkward_names_work(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x:y.mp4", "-dash.mp4", "with space.mp4", "ü 映画.mp4"):
+        Path(name).write_bytes(film.read_bytes())
+        through(Path(name), Path(name).with_suffix(".mkv"))
+        assert len(frame_times(tmp_path / Path(name).with_suffix(".mkv"))) == 10
+
+
+def test_nothing_has_the_final_name_before_it_is_complete(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    with VideoSource(film) as reader:
+        sink = VideoSink(target, reader.info, reader.companions)
+        for count, frame in enumerate(reader):
+            sink.write(frame)
+            assert not target.exists()
+            if count == 6:
+                break
+        sink.close(complete=False)
+    assert not target.exists()
+    assert len(frame_times(tmp_path / "out.part.mp4")) == 7
+    (sound, _) = packets(tmp_path / "out.part.mp4")
+    assert sound[-1][0] < Fraction(8, 25)
+
+
+def test_an_unfinished_file_survives_a_kill(tmp_path: Path) -> None:
+    """What a killed process leaves is what is on the disk; the sink is never closed."""
+    with VideoSource(
+        Film(times=tuple(range(300)), options={"preset": "ultrafast"}).write(tmp_path / "in.mp4")
+    ) as reader:
+        sink = VideoSink(tmp_path / "out.mp4", reader.info, crf=30, preset="ultrafast")
+        sink._stream.codec_context.gop_size = 25
+        for frame in reader:
+            sink.write(frame)
+        copy = tmp_path / "copy.mp4"
+        copy.write_bytes((tmp_path / "out.part.mp4").read_bytes())
+        sink.close(complete=False)
+    assert len(frame_times(copy)) > 0
+
+
+def test_a_full_disk_is_told(film: Path, tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    target = tmp_path / "out.mkv"
+    (tmp_path / "out.part.mkv").symlink_to("/dev/full")
+    with pytest.raises(SinkError, match="the disk is full") as found:
+        through(film, target)
+    assert found.value.exit_code == 4
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg"])
+def test_a_picture_is_written(tmp_path: Path, name: str) -> None:
+    picture = moving()(0)
+    with PictureSink(tmp_path / name, "words of the maker") as sink:
+        sink.write(Frame(picture, Fraction(0), 0))
+    with VideoSource(tmp_path / name) as reader:
+        assert reader.info.still
+        back = next(iter(reader)).pixels
+    assert np.abs(back.astype(int) - picture).mean() < (0.01 if name.endswith("png") else 4)
+
+
+def test_writing_a_frame_of_another_size_is_a_mistake(film: Path, tmp_path: Path) -> None:
+    with VideoSource(film) as reader:
+        sink = VideoSink(tmp_path / "out.mp4", reader.info)
+        with pytest.raises(ValueError, match="not"):
+            sink.write(Frame(np.zeros((8, 8, 3), np.uint8), Fraction(0), 0))
+        sink.close(complete=False)
+    assert not (tmp_path / "out.part.mp4").exists()
