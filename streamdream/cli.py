@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
@@ -56,7 +56,10 @@ def dream(
     ] = None,
     preset: Annotated[
         str | None,
-        Parameter(group=SETTINGS, help="A named look, or the path of one (a TOML file)."),
+        Parameter(
+            group=SETTINGS,
+            help=f"A look: {', '.join(opts.preset_names())}, or the path of a TOML file.",
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -89,10 +92,10 @@ def dream(
 def _run(source: Path, output: Path | None, options: opts.Options) -> int:
     from streamdream.run import dream_file
 
-    with Display() as display:
+    with Display(writes_a_file=output is not None) as display:
         outcome = dream_file(source, output, options, display)
     if output is None:
-        return 0 if outcome.complete or display.signal is None else INTERRUPTED
+        return 0
     if not outcome.complete:
         kept = f"{outcome.path} holds {outcome.frames} frames and can be played"
         if outcome.frames == 0 or outcome.path is None:
@@ -112,8 +115,10 @@ class Display:
     Without a terminal only notices are printed.
     """
 
-    def __init__(self) -> None:
-        """Look whether a person is watching."""
+    def __init__(self, writes_a_file: bool) -> None:
+        """Look whether a person is watching; only a file needs an orderly end."""
+        self._orderly = writes_a_file
+        self._handlers: dict[int, Any] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.terminal = self._console.is_terminal
         self.signal: int | None = None
@@ -146,7 +151,7 @@ class Display:
     ) -> None:
         """Put everything back."""
         self._progress.stop()
-        for number, handler in getattr(self, "_handlers", {}).items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def notice(self, text: str) -> None:
@@ -158,6 +163,8 @@ class Display:
         self._total = info.frames
         self._progress.update(self._task, total=info.frames, description="dreaming")
         self._times.append(time.monotonic())
+        if not self._orderly:
+            return
         self._handlers = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def step(self, frames: int, counts: Counts) -> None:
@@ -256,7 +263,3 @@ def _argument_error(fault: CycloptsError) -> str:
         str(fault).replace("Unused Tokens", "Only one input is taken, not also").split()
     )
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; see streamdream --help"
-
-
-if __name__ == "__main__":
-    main()

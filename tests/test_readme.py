@@ -1,0 +1,100 @@
+"""README's commands run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from media import frame_times
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()
+    if line.startswith("streamdream ")
+]  # fmt: skip
+# What makes a command quick without changing what it shows.
+QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": "1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
+    from PIL import Image
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copy(sample, folder / "video.mp4")
+    shutil.copytree(ROOT / "samples", folder / "samples")
+    Image.fromarray(data.coffee()).save(folder / "photo.jpg")
+    return folder
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 9
+    assert [kind for kind, _ in BLOCKS[:2]] == ["sh", "sh"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_tour_works(place: Path, command: str) -> None:
+    words = shlex.split(command)[1:]
+    if "--frames" not in words and "-o" in words:
+        words += ["--frames", "3"] if "photo.jpg" not in words else []
+    if "--config" not in words:
+        words += [w for pair in QUICK.items() if pair[0] not in words for w in pair]
+    target = place / words[words.index("-o") + 1] if "-o" in words else None
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream", *words], cwd=place,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
+    )  # fmt: skip
+    if target is None:
+        # A window stays until somebody closes it.
+        time.sleep(15)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=120)
+    assert process.returncode == (0 if target else 130), text
+    if target:
+        assert len(frame_times(target)) >= 1
+
+
+def test_the_python_example_works(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (code,) = [block for kind, block in BLOCKS if kind == "python"]
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(frame_times(place / "python.mp4")) == 5
+
+
+def test_the_docstring_of_the_package_names_what_there_is() -> None:
+    import streamdream as sd
+
+    for name in sd.__all__:
+        assert getattr(sd, name) is not None
+    for name in set(re.findall(r"\bsd\.(\w+)", (sd.__doc__ or "") + TEXT)):
+        assert hasattr(sd, name)
+    with pytest.raises(AttributeError):
+        sd.nothing_of_the_kind  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_presets_named_in_the_readme_are_all_presets() -> None:
+    from streamdream.options import preset_names
+
+    sentence = TEXT[TEXT.index("Presets are") :].split(".", 1)[0]
+    assert tuple(re.findall(r"`([\w-]+)`", sentence)) == preset_names()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_length() -> None:
+    """A shorter run of the command in benchmarks/."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from memory import ratio
+
+    assert ratio(60, 400) < 1.1
