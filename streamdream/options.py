@@ -176,7 +176,7 @@ class Options(Look):
     )
     size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
         default=None,
-        description="Largest size that the result may have, as 640x360; its shape stays. "
+        description="Size that the result is fitted into, as 640x360; its shape stays. "
         "Default: the source's.",
     )
     crf: Annotated[float, Parameter(group=OUTPUT)] = Field(
@@ -216,8 +216,8 @@ class Options(Look):
         return self.layers or models.card(self.model).default_layers
 
     @property
-    def largest_size(self) -> tuple[int, int] | None:
-        """The largest size (h, w) that the result may have, None for the source's."""
+    def fitted_size(self) -> tuple[int, int] | None:
+        """The size (h, w) that the result is fitted into, None for the source's."""
         if self.size is None:
             return None
         width, height = self.size.split("x")

@@ -94,7 +94,7 @@ def dream_file(
         check_target(target, source, options.overwrite)
     with ExitStack() as stack:
         frames = stack.enter_context(
-            VideoSource(source, options.start, options.end, options.frames, options.largest_size)
+            VideoSource(source, options.start, options.end, options.frames, options.fitted_size)
         )
         sink = _sink(target, frames, options)
         for notice in frames.notices:

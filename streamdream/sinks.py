@@ -28,11 +28,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from streamdream.colour import ToVideo
+from streamdream.companions import Companions
 from streamdream.errors import SinkError
 from streamdream.files import PICTURE_FORMATS, VIDEO_FORMATS, part_of
 from streamdream.frame import Frame
 from streamdream.pipeline import Picture
-from streamdream.sources import Companions, VideoInfo
+from streamdream.sources import VideoInfo
 
 # The file is playable whenever writing stops, and an ordinary one when it ends well.
 SURVIVING = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
@@ -133,6 +134,7 @@ class VideoSink:
         self._file = _PartFile(Path(path))
         self._info = info
         self._companions = companions or Companions()
+        self._companions.wanted = True
         h, w = info.size
         self._to_video = ToVideo((h + h % 2, w + w % 2), info.colour, "yuv420p")
         self._format = VIDEO_FORMATS[self._file.path.suffix.lower()]

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from streamdream.colour import Colour, decoded
+from streamdream.companions import Companions, is_cover
 from streamdream.errors import SourceError
 from streamdream.files import check_source
 from streamdream.frame import Frame, Size
@@ -61,35 +62,6 @@ class Counts:
     mended: int = 0
 
 
-@dataclass
-class Companions:
-    """The streams beside the pictures, which a sink copies packet for packet.
-
-    `waiting` holds their packets in file order, times already shifted, until a sink takes
-    them; `left_out` says of each stream that is not offered why not.
-    """
-
-    streams: list[Stream] = field(default_factory=list)
-    waiting: deque[Packet] = field(default_factory=deque)
-    left_out: list[str] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
-    picture_metadata: dict[str, str] = field(default_factory=dict)
-    chapters: list[Any] = field(default_factory=list)
-
-    def take(self, until: Fraction | None = None) -> Iterator[Packet]:
-        """Hand over what is waiting, or only what is played before `until`."""
-        for _ in range(len(self.waiting)):
-            packet = self.waiting.popleft()
-            if until is None or packet.pts is None or packet.pts * packet.time_base < until:
-                yield packet
-            else:
-                self.waiting.append(packet)
-
-    def drop_from(self, time: Fraction) -> None:
-        """Forget what is played at `time` or later."""
-        self.waiting = deque(self.take(time))
-
-
 class VideoSource:
     """A video or picture file as a stream of frames, upright, in RGB, at their own times.
 
@@ -111,8 +83,8 @@ class VideoSource:
     ) -> None:
         """Open a file; read from `start` to `end` (seconds) but at most so many `frames`.
 
-        `size` (h, w) is the largest size wanted; the shape of the picture stays. Raises
-        SourceError if there is nothing to read.
+        `size` (h, w) is what the picture is fitted into; its shape stays. Raises SourceError
+        if there is nothing to read.
         """
         self.path = Path(path)
         self.counts = Counts()
@@ -133,13 +105,14 @@ class VideoSource:
             self._turns = round((self._first[0].rotation or 0) / 90) % 4
             self._coded_size = self._scaled(size)
             self.info = self._describe()
-            self._offer_companions()
+            self.companions.offer(self._container, self._stream, self._shift, self._until)
         except BaseException:
             self._container.close()
             raise
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order, with increasing times."""
+        self.companions.begin()
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
             pixels = decoded(picture, self.info.colour, self._coded_size, self._reformatter)
             yield Frame(np.ascontiguousarray(np.rot90(pixels, self._turns)), time, index)
@@ -178,7 +151,7 @@ class VideoSource:
             raise self._fault(f"not a video or picture ({_words(fault)})") from None
 
     def _choose(self) -> VideoStream:
-        videos = [s for s in self._container.streams.video if not _is_cover(s)]
+        videos = [s for s in self._container.streams.video if not is_cover(s)]
         if not videos:
             sound = "it holds only sound" if self._container.streams.audio else ""
             raise self._fault("has no video stream", sound)
@@ -205,24 +178,28 @@ class VideoSource:
         return Fraction(0)
 
     def _first_picture(self) -> Timed:
-        if self._from is not None and self._from > 0:
-            try:
+        if self._from is not None and self._from > self._origin:
+            # Where seeking is impossible, what comes before is read and dropped.
+            with suppress(*BROKEN):
                 self._container.seek(int(self._from / self.tick), stream=self._stream)
-            except BROKEN as fault:
-                raise self._fault(f"cannot seek in it ({_words(fault)})") from None
         first = next(self._pictures, None)
         if first is None:
+            if self._until is not None:
+                begin = (self._from or self._origin) - self._origin
+                end = float(self._until - self._origin)
+                reason = f"no picture from {float(begin):g} s to {end:g} s"
+                raise self._fault(reason, "give another --start or --end")
             if self._from is not None:
                 reason = f"no picture at or after {float(self._from - self._origin):g} s"
                 raise self._fault(reason, "give an earlier --start")
             raise self._fault("no picture in it can be decoded", "it may be cut off or damaged")
         return first
 
-    def _scaled(self, largest: Size | None) -> Size:
+    def _scaled(self, fitted: Size | None) -> Size:
         coded = self._first[0].height, self._first[0].width
-        if largest is None:
+        if fitted is None:
             return coded
-        h, w = largest if self._turns % 2 == 0 else largest[::-1]
+        h, w = fitted if self._turns % 2 == 0 else fitted[::-1]
         scale = min(h / coded[0], w / coded[1])
         return max(2, round(coded[0] * scale / 2) * 2), max(2, round(coded[1] * scale / 2) * 2)
 
@@ -260,31 +237,6 @@ class VideoSource:
         if self._wanted is not None:
             count = self._wanted if count is None else min(count, self._wanted)
         return count
-
-    def _offer_companions(self) -> None:
-        found = self.companions
-        for stream in self._container.streams:
-            if stream is self._stream:
-                continue
-            if stream.type in ("audio", "subtitle"):
-                found.streams.append(stream)
-            elif stream.type == "video" and not _is_cover(stream):
-                found.left_out.append(f"video stream {stream.index}")
-            elif not (stream.type == "data" and self._container.chapters()):
-                # (With chapters, a data stream is QuickTime's way to keep them.)
-                kind = "cover picture" if stream.type == "video" else stream.type
-                found.left_out.append(f"{kind} (stream {stream.index})")
-        found.metadata = dict(self._container.metadata)
-        found.picture_metadata = dict(self._stream.metadata)
-        for chapter in self._container.chapters():
-            base = chapter["time_base"] or Fraction(1)
-            moved = round(self._shift / base)
-            chapter["start"], chapter["end"] = chapter["start"] - moved, chapter["end"] - moved
-            ends = None if self._until is None else round((self._until - self._shift) / base)
-            if chapter["end"] > 0 and (ends is None or chapter["start"] < ends):
-                chapter["start"] = max(0, chapter["start"])
-                chapter["end"] = chapter["end"] if ends is None else min(ends, chapter["end"])
-                found.chapters.append(chapter)
 
     def _wanted_part(self) -> Iterator[Timed]:
         for picture, when in self._in_order():
@@ -390,25 +342,12 @@ class VideoSource:
                 return
 
     def _pass_on(self, packet: Packet) -> None:
-        if not packet.size:
-            return
-        base = packet.time_base
-        when = None if packet.pts is None else packet.pts * base
-        if when is not None:
-            if self._from is not None and when < self._from:
-                return
-            if self._until is not None and when >= self._until:
-                return
-        moved = round(self._shift / base) if base else 0
-        if moved and packet.pts is not None:
-            packet.pts -= moved
-        if moved and packet.dts is not None:
-            packet.dts -= moved
-        self.companions.waiting.append(packet)
-
-
-def _is_cover(stream: Stream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
+        """Give a packet of another stream to the companions, if it is in the wanted part."""
+        when = None if packet.pts is None else packet.pts * packet.time_base
+        early = when is not None and self._from is not None and when < self._from
+        late = when is not None and self._until is not None and when >= self._until
+        if packet.size and not early and not late:
+            self.companions.add(packet, self._shift)
 
 
 def _words(fault: BaseException) -> str:

@@ -400,3 +400,15 @@ def test_writing_a_frame_of_another_size_is_a_mistake(film: Path, tmp_path: Path
             sink.write(Frame(np.zeros((8, 8, 3), np.uint8), Fraction(0), 0))
         sink.close(complete=False)
     assert not (tmp_path / "out.part.mp4").exists()
+
+
+def test_sound_that_nobody_takes_is_not_kept(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(100)), languages=("eng",)).write(tmp_path / "in.mp4")
+    with VideoSource(source) as reader:
+        for _ in reader:
+            assert list(reader.companions.take()) == []
+
+
+def test_an_end_before_the_first_picture_is_told(film: Path) -> None:
+    with pytest.raises(SourceError, match=r"no picture from 0.05 s to 0.06 s; give another"):
+        VideoSource(film, start=Fraction(5, 100), end=Fraction(6, 100))

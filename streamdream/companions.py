@@ -1,0 +1,102 @@
+"""What travels with the pictures: sound, subtitles, chapters and tags, copied as they are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+
+
+class Companions:
+    """The streams beside the pictures, for a sink that copies them packet for packet.
+
+    `streams` are those on offer, `left_out` says which are not; `metadata` is the file's,
+    `picture_metadata` the video stream's; `chapters` as libav's bindings give them. Packets
+    wait here until a sink takes them. If none has asked for them when the frames begin, they
+    are not kept.
+    """
+
+    def __init__(self) -> None:
+        """Offer nothing."""
+        self.streams: list[Stream] = []
+        self.left_out: list[str] = []
+        self.metadata: dict[str, str] = {}
+        self.picture_metadata: dict[str, str] = {}
+        self.chapters: list[Any] = []
+        self.wanted = False
+        self._keeping = True
+        self._waiting: dict[int, deque[Packet]] = {}
+
+    def offer(
+        self, container: InputContainer, picture: Stream, shift: Fraction, until: Fraction | None
+    ) -> None:
+        """Offer what `container` has beside the `picture` stream.
+
+        Chapters are moved by `shift` seconds towards 0 and end at `until` (before the shift).
+        """
+        chapters = container.chapters()
+        for stream in container.streams:
+            if stream is picture:
+                continue
+            if stream.type in ("audio", "subtitle"):
+                self.streams.append(stream)
+                self._waiting.setdefault(stream.index, deque())
+            elif stream.type == "data" and chapters:
+                continue  # QuickTime's way to keep the chapters
+            else:
+                kind = "cover picture" if is_cover(stream) else f"{stream.type} stream"
+                self.left_out.append(f"{kind} {stream.index}")
+        self.metadata = dict(container.metadata)
+        self.picture_metadata = dict(picture.metadata)
+        for chapter in chapters:
+            base = chapter["time_base"] or Fraction(1)
+            moved = round(shift / base)
+            chapter["start"] = max(0, chapter["start"] - moved)
+            chapter["end"] -= moved
+            if until is not None:
+                chapter["end"] = min(chapter["end"], round((until - shift) / base))
+            if chapter["start"] < chapter["end"]:
+                self.chapters.append(chapter)
+
+    def begin(self) -> None:
+        """The frames begin: what nobody wants by now is not kept."""
+        if not self.wanted:
+            self._keeping = False
+            self._waiting.clear()
+
+    def add(self, packet: Packet, shift: Fraction) -> None:
+        """Let a packet wait, its times moved by `shift` seconds towards 0."""
+        if not self._keeping:
+            return
+        moved = round(shift / packet.time_base) if packet.time_base else 0
+        if moved and packet.pts is not None:
+            packet.pts -= moved
+        if moved and packet.dts is not None:
+            packet.dts -= moved
+        self._waiting.setdefault(packet.stream.index, deque()).append(packet)
+
+    def take(self, until: Fraction | None = None) -> Iterator[Packet]:
+        """Hand over what is waiting, or only what is played before `until`."""
+        for packets in self._waiting.values():
+            while packets and (until is None or _begins_before(packets[0], until)):
+                yield packets.popleft()
+
+    def drop_from(self, time: Fraction) -> None:
+        """Forget what is played at `time` or later."""
+        for index, packets in self._waiting.items():
+            kept = [packet for packet in packets if _begins_before(packet, time)]
+            self._waiting[index] = deque(kept)
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a video stream is only a picture that goes with the file."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _begins_before(packet: Packet, time: Fraction) -> bool:
+    return packet.pts is None or packet.pts * packet.time_base < time
