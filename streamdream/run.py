@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +30,7 @@ class Listener(Protocol):
         ...
 
     def begin(self, info: VideoInfo) -> None:
-        """The frames begin."""
+        """The frames begin: from here on only Stopped ends the run in good order."""
         ...
 
     def step(self, frames: int, counts: Counts) -> None:
@@ -92,17 +92,19 @@ def dream_file(
     check_source(source)
     if target is not None:
         check_target(target, source, options.overwrite)
-    with ExitStack() as stack:
-        frames = stack.enter_context(
-            VideoSource(source, options.start, options.end, options.frames, options.fitted_size)
-        )
-        sink = _sink(target, frames, options)
+    with VideoSource(
+        source, options.start, options.end, options.frames, options.fitted_size
+    ) as frames:
+        open_sink = _sink(target, frames, options)
         for notice in frames.notices:
             listener.notice(notice)
         device = choose_device(options.device)
-        effect = Dream(backbone.load(options.model, device))
-        began = time.perf_counter()
+        effect, motion = Dream(backbone.load(options.model, device)), OpticalFlow(options.flow)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
+        began = time.perf_counter()
+        # From here on there is something to lose, so the listener may no longer just exit.
+        listener.begin(frames.info)
+        sink = open_sink()
 
         def watch(frame: Frame, picture: Picture) -> None:
             sink.watch(frame, picture)
@@ -112,8 +114,6 @@ def dream_file(
             with sink:
                 for notice in sink.notices:
                     listener.notice(notice)
-                listener.begin(frames.info)
-                motion = OpticalFlow(options.flow)
                 for frame in redraw(frames, options, effect, motion, device, watch):
                     sink.write(frame)
                     outcome.frames += 1
@@ -125,20 +125,21 @@ def dream_file(
         return outcome
 
 
-def _sink(target: Path | None, source: VideoSource, options: Options) -> Sink:
+def _sink(target: Path | None, source: VideoSource, options: Options) -> Callable[[], Sink]:
+    """What opens the sink; what can be wrong with it is found before."""
     comment = options.record()
     if target is None:
         from streamdream.window import Window
 
-        return Window(str(source.path.name), source.info)
+        window = Window(str(source.path.name), source.info)
+        return lambda: window
     if not is_picture(target):
-        return VideoSink(
-            target, source.info, source.companions, options.crf, options.encoder_preset, comment
-        )
+        crf, preset = options.crf, options.encoder_preset
+        return lambda: VideoSink(target, source.info, source.companions, crf, preset, comment)
     if not source.info.still and options.frames != 1:
         cure = "add --frames 1 (and --start), or name a video file"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
-    return PictureSink(target, comment)
+    return lambda: PictureSink(target, comment)
 
 
 def read_settings(path: Path) -> str:

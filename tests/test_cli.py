@@ -245,16 +245,19 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
     assert packets(part)[0][-1][0] <= times[-1] + 1
 
 
-def test_an_interruption_while_loading_leaves_nothing(film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [1.0, 1.6, 2.5])
+def test_an_interruption_while_loading_leaves_nothing(
+    film: Path, tmp_path: Path, after: float
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamdream", film, "-o", tmp_path / "out.mp4", *QUICK],
+        [sys.executable, "-m", "streamdream", film, "-o", tmp_path / "out.mp4", "--steps", "500"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(1.0)
+    time.sleep(after)
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert text.startswith("streamdream: interrupted")
+    assert text.startswith("streamdream: interrupted: nothing was written")
     assert list(tmp_path.iterdir()) == []
 
 
