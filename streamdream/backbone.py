@@ -67,7 +67,7 @@ class Backbone:
     """A frozen network.
 
     Call it with an image and layer names to get those layers' activations. `layers` are the
-    names in order of depth; `device` is where the weights are.
+    names in order of depth.
     """
 
     def __init__(self, name: str, stages: list[Stage], prepare: Callable[[Tensor], Tensor]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -23,6 +24,12 @@ from streamdream.files import check_source, check_target
 if TYPE_CHECKING:
     from streamdream.run import Outcome
     from streamdream.sources import Counts, VideoInfo
+
+# The terminal closing is SIGHUP, which Windows does not have.
+ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+
+ESTIMATE_AFTER = 6  # frames
+LONG = 60  # seconds from which a person wants to know
 
 INPUT = Group("Input and output", sort_key=-1)
 SETTINGS = Group("Settings", sort_key=0)
@@ -123,7 +130,8 @@ class Display:
         self.terminal = self._console.is_terminal
         self.signal: int | None = None
         self._total: int | None = None
-        self._times: list[float] = []
+        self._next = 1  # the frame whose end is waited for
+        self._times: deque[float] = deque(maxlen=30)  # when the last frames were finished
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -162,10 +170,9 @@ class Display:
         """Frames begin: from here on Ctrl-C ends the run in good order."""
         self._total = info.frames
         self._progress.update(self._task, total=info.frames, description="dreaming")
-        self._times.append(time.monotonic())
         if not self._orderly:
             return
-        self._handlers = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {n: signal.signal(n, self._stop) for n in ENDING}
 
     def step(self, frames: int, counts: Counts) -> None:
         """Show how far it is, and stop here if that was asked for."""
@@ -173,36 +180,34 @@ class Display:
             from streamdream.sinks import Stopped
 
             raise Stopped
-        if not self.terminal or frames < len(self._times):
+        if not self.terminal or frames < self._next:
             return
+        self._next = frames + 1
         self._times.append(time.monotonic())
-        recent = self._times[-30:]
-        speed = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-9)
-        troubles = _troubles(counts)
-        self._progress.update(
-            self._task, completed=frames, speed=f"{speed:.1f} fps", skipped=troubles
-        )
-        if frames == 6 and self._total is not None:
-            # The first frame takes many more steps than the others, so it does not count.
-            each = (self._times[-1] - self._times[1]) / (len(self._times) - 2)
+        each = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
+        speed = ""
+        if each > 0:
+            speed = f"{1 / each:.1f} fps" if each < 2 else f"{each:.1f} s a frame"
+        self._progress.update(self._task, completed=frames, speed=speed, skipped=_troubles(counts))
+        # The first frame takes many more steps than the others, so it does not count.
+        if frames == ESTIMATE_AFTER and self._total is not None:
             left = each * (self._total - frames)
-            if left > 60:
+            if left > LONG:
                 self.notice(
-                    f"{self._total} frames, {each:.2f} s each: about {_span(left)}; "
+                    f"{self._total} frames, {each:.2f} s each: about {span(left)}; "
                     "Ctrl-C keeps what is done"
                 )
-        if len(self._times) > 1000:
-            self._times = [*([0.0] * (len(self._times) - 60)), *self._times[-60:]]
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            os.write(2, b"streamdream: finishing the file\n")
+            return
         self.signal = number
 
 
 def _summary(outcome: Outcome) -> str:
     speed = outcome.frames / max(outcome.seconds, 1e-9)
-    text = f"{outcome.path}: {outcome.frames} frames in {_span(outcome.seconds)}"
+    text = f"{outcome.path}: {outcome.frames} frames in {span(outcome.seconds)}"
     text += f" ({speed:.2f} a second)"
     troubles = _troubles(outcome.counts)
     return f"{text}, {troubles}" if troubles else text
@@ -214,7 +219,8 @@ def _troubles(counts: Counts) -> str:
     return ", ".join(parts)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A duration as people say it."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

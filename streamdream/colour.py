@@ -27,7 +27,7 @@ EXACT = (
 
 TICK = Fraction(1, 25)
 MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-BT709, UNSPECIFIED, SMPTE170M, RGB = 1, 2, 6, 0  # ITU-T H.273 code points
+BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6  # ITU-T H.273 code points
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Colour:
         usual = BT709 if min(frame.width, frame.height) >= 720 else SMPTE170M
         matrix, primaries, transfer = frame.colorspace, frame.color_primaries, frame.color_trc
         return cls(
-            usual if matrix in (UNSPECIFIED, RGB) else int(matrix),
+            int(matrix) if matrix in MATRIX_NAMES else usual,
             usual if primaries in (UNSPECIFIED, 0) else int(primaries),
             usual if transfer in (UNSPECIFIED, 0) else int(transfer),
         )
@@ -89,7 +89,7 @@ class ToVideo:
     def __init__(self, size: Size, colour: Colour, pixel_format: str) -> None:
         """Prepare for pixels of `size` (h, w)."""
         h, w = size
-        matrix = MATRIX_NAMES.get(colour.matrix, "bt709")
+        matrix = MATRIX_NAMES[colour.matrix]
         scale = (
             "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:in_range=pc:out_range=tv"
             f":out_color_matrix={matrix}:out_chroma_loc=left"

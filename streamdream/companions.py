@@ -45,7 +45,6 @@ class Companions:
                 continue
             if stream.type in ("audio", "subtitle"):
                 self.streams.append(stream)
-                self._waiting.setdefault(stream.index, deque())
             elif stream.type == "data" and chapters:
                 continue  # QuickTime's way to keep the chapters
             else:
@@ -62,6 +61,10 @@ class Companions:
                 chapter["end"] = min(chapter["end"], round((until - shift) / base))
             if chapter["start"] < chapter["end"]:
                 self.chapters.append(chapter)
+
+    def forget(self) -> None:
+        """Drop what is waiting."""
+        self._waiting.clear()
 
     def begin(self) -> None:
         """The frames begin: what nobody wants by now is not kept."""

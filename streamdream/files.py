@@ -18,7 +18,11 @@ def is_picture(path: Path) -> bool:
 
 def check_source(path: Path) -> None:
     """Raise SourceError if there is no file to read at `path`."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as fault:
+        raise SourceError(path, _words(fault)) from None
+    if not there:
         raise SourceError(path, "no such file")
     if path.is_dir():
         raise SourceError(path, "is a folder", "name a video or picture file")
@@ -43,6 +47,11 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
         ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
         raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
     folder = path.parent
+    try:
+        path.exists()
+        folder.exists()
+    except OSError as fault:
+        raise SinkError(path, _words(fault)) from None
     if not folder.exists():
         raise SinkError(path, f"there is no folder {folder}", "make it first")
     if not folder.is_dir():
@@ -51,8 +60,9 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
         raise SinkError(path, f"the folder {folder} may not be written to")
     if path.is_dir():
         raise SinkError(path, "is a folder", "name a file in it")
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise SinkError(path, "is the input itself", "give the output another name")
+    for mine in (path, part_of(path)):
+        if source is not None and mine.exists() and mine.samefile(source):
+            raise SinkError(mine, "is the input itself", "give the output another name")
     if overwrite:
         return
     if path.exists():
@@ -63,3 +73,8 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
             "is left from an interrupted run",
             "move it away, or give --overwrite",
         )
+
+
+def _words(fault: OSError) -> str:
+    text = fault.strerror or str(fault)
+    return text[:1].lower() + text[1:]

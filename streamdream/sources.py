@@ -100,12 +100,13 @@ class VideoSource:
             self._shift = self._shift_of_times()
             self._reformatter = VideoReformatter()
             self._last: Fraction | None = None
+            self._begun: Fraction | None = None  # the first time read since seeking, if it has one
             self._pictures = self._wanted_part()
             self._first = self._first_picture()
             self._turns = round((self._first[0].rotation or 0) / 90) % 4
             self._coded_size = self._scaled(size)
             self.info = self._describe()
-            self.companions.offer(self._container, self._stream, self._shift, self._until)
+            self.companions.offer(self._container, self._stream, self._shift, self._last_wanted())
         except BaseException:
             self._container.close()
             raise
@@ -115,7 +116,8 @@ class VideoSource:
         self.companions.begin()
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
             pixels = decoded(picture, self.info.colour, self._coded_size, self._reformatter)
-            yield Frame(np.ascontiguousarray(np.rot90(pixels, self._turns)), time, index)
+            upright = np.ascontiguousarray(np.rot90(pixels, self._turns))
+            yield Frame(upright, time, index, _duration(picture))
             if index + 1 == self._wanted:
                 self._until = self._shown_until(picture)
                 break
@@ -151,11 +153,15 @@ class VideoSource:
             raise self._fault(f"not a video or picture ({_words(fault)})") from None
 
     def _choose(self) -> VideoStream:
-        videos = [s for s in self._container.streams.video if not is_cover(s)]
+        pictures = [s for s in self._container.streams.video if not is_cover(s)]
+        videos = [s for s in pictures if getattr(s, "codec_context", None) is not None]
+        if pictures and not videos:
+            raise self._fault("nothing here can decode its video")
         if not videos:
             sound = "it holds only sound" if self._container.streams.audio else ""
             raise self._fault("has no video stream", sound)
         stream = max(videos, key=lambda s: s.width * s.height)
+        self._number = self._container.streams.video.index(stream)
         if len(videos) > 1:
             self.notices.append(
                 f"{len(videos)} video streams; dreaming stream {stream.index} "
@@ -170,7 +176,8 @@ class VideoSource:
 
     def _shift_of_times(self) -> Fraction:
         if self._from is not None:
-            return self._from
+            # A whole number of ticks, so that every moved time is one too.
+            return self._from // self.tick * self.tick
         names = self._container.format.name.split(",")
         if self._origin > LATE and any(name in RUNNING_CLOCK for name in names):
             self.notices.append(f"times began at {float(self._origin):.3f} s; they now begin at 0")
@@ -178,11 +185,7 @@ class VideoSource:
         return Fraction(0)
 
     def _first_picture(self) -> Timed:
-        if self._from is not None and self._from > self._origin:
-            # Where seeking is impossible, what comes before is read and dropped.
-            with suppress(*BROKEN):
-                self._container.seek(int(self._from / self.tick), stream=self._stream)
-        first = next(self._pictures, None)
+        first = self._sought_picture()
         if first is None:
             if self._until is not None:
                 begin = (self._from or self._origin) - self._origin
@@ -195,13 +198,43 @@ class VideoSource:
             raise self._fault("no picture in it can be decoded", "it may be cut off or damaged")
         return first
 
+    def _sought_picture(self) -> Timed | None:
+        """The first picture wanted, found by seeking where that is exact.
+
+        Seeking lands too late in many broadcast streams and some AVI files, and means nothing
+        where pictures carry no times: then an earlier place is tried, and at last everything
+        before is read and dropped.
+        """
+        if self._from is None or self._from <= self._origin:
+            return next(self._pictures, None)
+        for earlier in (0, 2, 10):
+            with suppress(*BROKEN, OverflowError):
+                place = max(self._from - earlier, self._origin)
+                self._container.seek(int(place / self.tick), stream=self._stream)
+                self._read_anew()
+                first = next(self._pictures, None)
+                if self._begun is not None and self._begun <= self._from:
+                    return first
+        self._container.close()
+        self._container = self._open()
+        self._stream = self._container.streams.video[self._number]
+        self._stream.thread_type = "AUTO"
+        self._read_anew()
+        return next(self._pictures, None)
+
+    def _read_anew(self) -> None:
+        self.companions.forget()
+        self.counts = Counts()
+        self._begun = None
+        self._pictures = self._wanted_part()
+
     def _scaled(self, fitted: Size | None) -> Size:
         coded = self._first[0].height, self._first[0].width
         if fitted is None:
             return coded
         h, w = fitted if self._turns % 2 == 0 else fitted[::-1]
         scale = min(h / coded[0], w / coded[1])
-        return max(2, round(coded[0] * scale / 2) * 2), max(2, round(coded[1] * scale / 2) * 2)
+        return max(2, int(coded[0] * scale / 2) * 2), max(2, int(coded[1] * scale / 2) * 2)
 
     def _describe(self) -> VideoInfo:
         first, stream = self._first[0], self._stream
@@ -238,6 +271,13 @@ class VideoSource:
             count = self._wanted if count is None else min(count, self._wanted)
         return count
 
+    def _last_wanted(self) -> Fraction | None:
+        """About when the wanted part ends; None: where the file does."""
+        ends = [] if self._until is None else [self._until]
+        if self._wanted is not None:
+            ends.append((self._from or self._origin) + self._wanted * self._usual_duration())
+        return min(ends, default=None)
+
     def _wanted_part(self) -> Iterator[Timed]:
         for picture, when in self._in_order():
             if self._until is not None and when >= self._until:
@@ -259,6 +299,8 @@ class VideoSource:
         for timed in chain(self._decoded(), repeat(None, SORTED_OVER)):
             if timed is not None:
                 held.append(timed)
+                if self._begun is None and timed[0].pts is not None:
+                    self._begun = timed[1]
                 heappush(times, timed[1])
             if held and (timed is None or len(held) > SORTED_OVER):
                 picture, own = held.popleft()
@@ -318,9 +360,7 @@ class VideoSource:
 
     def _shown_until(self, picture: av.VideoFrame) -> Fraction:
         assert self._last is not None
-        if picture.duration and picture.time_base:
-            return self._last + picture.duration * picture.time_base
-        return self._last + self._usual_duration()
+        return self._last + (_duration(picture) or self._usual_duration())
 
     def _drain(self) -> None:
         """Read on for the companions' packets that belong to the pictures already read."""
@@ -348,6 +388,13 @@ class VideoSource:
         late = when is not None and self._until is not None and when >= self._until
         if packet.size and not early and not late:
             self.companions.add(packet, self._shift)
+
+
+def _duration(picture: av.VideoFrame) -> Fraction | None:
+    base = picture.time_base
+    if not picture.duration or not base:
+        return None
+    return picture.duration * Fraction(base.numerator, base.denominator)
 
 
 def _words(fault: BaseException) -> str:
