@@ -20,7 +20,8 @@ RUN = """
 import resource, sys
 from streamdream.options import build
 from streamdream.run import dream_file
-look = {"work_size": 32, "octaves": 1, "steps": 1, "warm_steps": 1, "layers": "block1"}
+look = {"work_size": 32, "octaves": 1, "steps": 1, "warm_steps": 1, "layers": "block1",
+        "encoder_preset": "ultrafast"}
 dream_file(sys.argv[1], sys.argv[2], build({**look, "frames": int(sys.argv[3])}))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -28,11 +29,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def make_film(path: Path, frames: int) -> None:
     """Write a film of moving noise with a tone."""
-    noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 160, 90, "yuv420p"
-        video.options = {"preset": "ultrafast"}
+        video.width, video.height, video.pix_fmt = 1280, 720, "yuv420p"
+        video.options = {"preset": "ultrafast", "crf": "35"}
         sound = out.add_stream("aac", rate=48000)
         sound.layout = "mono"
         for i in range(frames):

@@ -12,7 +12,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -169,7 +176,9 @@ class Display:
     def begin(self, info: VideoInfo) -> None:
         """Frames begin: from here on Ctrl-C ends the run in good order."""
         self._total = info.frames
-        self._progress.update(self._task, total=info.frames, description="dreaming")
+        self._progress.update(
+            self._task, total=info.frames, description="dreaming", speed="first frame"
+        )
         if not self._orderly:
             return
         self._handlers = {n: signal.signal(n, self._stop) for n in ENDING}
@@ -265,7 +274,15 @@ def _argument_error(fault: CycloptsError) -> str:
         if isinstance(cause, ValidationError):
             return str(opts.one_line(cause))
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(
-        str(fault).replace("Unused Tokens", "Only one input is taken, not also").split()
-    )
+    if isinstance(fault, UnusedCliTokensError):
+        return (
+            f"{' '.join(fault.unused_tokens or [])}: only one input is taken; write to it with -o"
+        )
+    if (
+        isinstance(fault, MissingArgumentError)
+        and fault.argument
+        and "input" in fault.argument.names
+    ):
+        return "input: no video or picture is named; see streamdream --help"
+    text = " ".join(str(fault).split())
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; see streamdream --help"

@@ -49,11 +49,11 @@ class ModelCard:
         """Raise ModelError, with the nearest names, if a layer is not one of this model's."""
         for layer in layers:
             if layer not in self.layers:
-                raise ModelError(
-                    f"--layers {layer}",
-                    f"{self.name} has no such layer",
-                    near(layer, self.layers, "layers"),
-                )
+                owners = [name for name, other in CARDS.items() if layer in other.layers]
+                cure = near(layer, self.layers, "layers")
+                if owners:
+                    cure = f"it is a layer of --model {owners[0]}"
+                raise ModelError(f"--layers {layer}", f"{self.name} has no such layer", cure)
 
 
 def _lite0_layers() -> tuple[str, ...]:

@@ -48,9 +48,11 @@ AS_WRITTEN: Any = {
 
 
 def _layers(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return value
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+        return value
+    names = (name.strip() for text in texts for name in text.split(","))
+    return tuple(name for name in names if name)
 
 
 def _time(value: object) -> object:

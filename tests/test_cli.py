@@ -132,9 +132,15 @@ MISTAKES = {
     "no such preset": (["film.mp4", "-o", "out.mp4", "--preset", "eye"], 2, "did you mean eyes"),
     "no such config": (["film.mp4", "-o", "out.mp4", "--config", "c.toml"], 2, "No such file"),
     "not made by us": (["film.mp4", "-o", "out.mp4", "--like", "film.mp4"], 2, "no settings"),
-    "no input": ([], 2, "input"),
-    "two inputs": (["film.mp4", "old.mp4"], 2, "only one input"),
+    "no input": ([], 2, "input: no video or picture is named"),
+    "two inputs": (["film.mp4", "old.mp4"], 2, "old.mp4: only one input is taken"),
     "start behind end": (["film.mp4", "-o", "out.mp4", "--start", "99"], 3, "no picture at or aft"),
+    "like garbage": (["film.mp4", "-o", "out.mp4", "--like", "bad.png"], 3, "is not a picture"),
+    "long name": (["x" * 300, "-o", "out.mp4"], 3, "name too long"),
+    "long output": (["film.mp4", "-o", "x" * 300 + ".mp4"], 4, "name too long"),
+    "endless start": (["film.mp4", "-o", "out.mp4", "--start", "9" * 20], 2, "a time is seconds"),
+    "deep toml": (["film.mp4", "-o", "out.mp4", "--config", "deep.toml"], 2, "not valid TOML"),
+    "negative toml": (["film.mp4", "-o", "out.mp4", "--config", "minus.toml"], 2, "a time is"),
     "no display": (["film.mp4"], 4, "no display here; name an output file with -o"),
 }
 
@@ -146,6 +152,9 @@ def place(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "short.mp4").write_bytes(film.read_bytes()[:3000])
     (folder / "words.mp4").write_text("words " * 500)
     (folder / "old.mp4").write_text("precious")
+    (folder / "bad.png").write_text("garbage")
+    (folder / "deep.toml").write_text("x = " + "[" * 3000)
+    (folder / "minus.toml").write_text("start = -1")
     (folder / "half.part.mp4").write_text("hours of work")
     return folder
 
@@ -243,6 +252,36 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
     assert 1 <= len(times) < 400
     assert times == frame_times(source)[: len(times)]
     assert packets(part)[0][-1][0] <= times[-1] + 1
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_killed_run_leaves_what_was_done(tmp_path: Path, name: str) -> None:
+    source = Film(times=tuple(range(2000)), languages=("eng",), options={"preset": "ultrafast"})
+    source.write(tmp_path / "in.mp4")
+    part = tmp_path / name.replace(".", ".part.")
+    arguments = ["--strength", 0, "--steps", 1, "--warm-steps", 0, "--octaves", 1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream", tmp_path / "in.mp4", "-o", tmp_path / name,
+         "--encoder-preset", "ultrafast", "--work-size", "32", *map(str, arguments)],
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if part.exists() and part.stat().st_size > 60_000:
+            break
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / name).exists()
+    assert len(frame_times(part)) >= 25
+
+
+def test_a_part_that_is_the_input_is_not_overwritten(film: Path, tmp_path: Path) -> None:
+    part = tmp_path / "out.part.mp4"
+    part.write_bytes(film.read_bytes())
+    done = streamdream(part, "-o", tmp_path / "out.mp4", "--overwrite", *QUICK)
+    assert done.returncode == 4
+    assert "is the input itself" in done.stderr
+    assert part.read_bytes() == film.read_bytes()
 
 
 @pytest.mark.parametrize("after", [1.0, 1.6, 2.5])

@@ -60,7 +60,7 @@ def test_source_detail_survives_a_small_work_size() -> None:
         ((1920, 1080), 270, (480, 270)),
         ((240, 320), 270, (240, 320)),
         ((273, 315), 4320, (273, 315)),
-        ((4, 4000), 270, (16, 4000)),
+        ((4, 4000), 270, (32, 4000)),
     ],
 )
 def test_work_size_follows_the_shape(

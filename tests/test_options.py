@@ -24,6 +24,7 @@ def test_later_values_win() -> None:
 def test_layers_are_read_with_commas_and_as_lists() -> None:
     assert build({"layers": "block8, block12"}).layers == ("block8", "block12")
     assert build({"layers": ["block8", "block12"]}).layers == ("block8", "block12")
+    assert build({"layers": ("block8, block12",)}).layers == ("block8", "block12")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,8 @@ def test_wrong_values_are_told_in_one_line(values: dict[str, object], message: s
         ({"layers": "blok9"}, "block9"),
         ({"model": "vg19"}, "vgg19"),
         ({"model": "vgg19", "layers": "relu4-4"}, "relu4_4"),
-        ({"layers": "relu4_4"}, "layers:"),
+        ({"layers": "relu4_4"}, "it is a layer of --model vgg19"),
+        ({"layers": "zzzzzz"}, "layers:"),
     ],
 )
 def test_unknown_names_tell_near_ones(values: dict[str, object], near: str) -> None:
@@ -79,6 +81,11 @@ def test_settings_survive_being_recorded() -> None:
         include=set(opts.Look.model_fields)
     )
     assert again.start is None  # which part is not a part of the look
+
+
+def test_the_last_of_several_records_counts() -> None:
+    first, second = build({"seed": 11}).record(), build({"seed": 22}).record()
+    assert recorded(f"{first}\n{second}", "here")["seed"] == 22
 
 
 @pytest.mark.parametrize("text", ["", "nothing", opts.RECORD_MARK + "{broken", opts.RECORD_MARK])

@@ -97,4 +97,4 @@ def test_memory_does_not_grow_with_length() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from memory import ratio
 
-    assert ratio(60, 400) < 1.1
+    assert ratio(60, 400) < 1.04
