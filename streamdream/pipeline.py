@@ -29,6 +29,7 @@ from streamdream.options import Options
 Picture = Callable[[], Image]
 """Gives an image (3, h, w) in [0, 1]: a picture that is only drawn if somebody looks."""
 
+ROOM = 0.08  # about the change that a strong dream makes, of 1
 GROWN_UP = 3.0  # frames after which a place has all the dream it needs
 
 Watch = Callable[[Frame, Picture], None]
@@ -40,7 +41,8 @@ class State:
 
     `image` (3, h, w) the source at work size; `delta` (3, h, w) what the effect changed about
     it; `age` (1, h, w) for how many frames each place has been dreamed, at most GROWN_UP;
-    `reference` the RMS of the delta at the start of the scene, which is held from then on;
+    `reference` the RMS of the delta at the start of the scene, which is held from then on
+    (in proportion to the room that the picture leaves);
     `added` how much of the RMS the last frame added, None where a scene starts.
     """
 
@@ -116,15 +118,16 @@ def carry(
     movement = motion.between(image, state.image)
     if movement.cut:
         return nothing
+    reference = state.reference * _room(image) / _room(state.image)
     fade = float(time - state.time) / memory
     keep = math.exp(-fade)
     if state.added is not None:
-        steady = (state.reference - state.added) / max(_rms(state.delta), 1e-6)
+        steady = (reference - state.added) / max(_rms(state.delta), 1e-6)
         keep = min(max(steady, 0.0), math.exp(-fade / 3))
     return Carried(
         warp(state.delta, movement.flow) * movement.trust * keep,
         _carried_age(state.age, movement),
-        state.reference,
+        reference,
     )
 
 
@@ -146,3 +149,13 @@ def advance(carried: Carried, image: Image, result: Image, time: Fraction) -> St
 
 def _rms(delta: Delta) -> float:
     return float(delta.square().mean().sqrt())
+
+
+def _room(image: Image) -> float:
+    """The RMS that a change of +-ROOM keeps when black and white cut it off.
+
+    A scene that begins in the dark leaves a dream less room; without this its strength would
+    stay at that when the light comes.
+    """
+    down, up = image.clamp(0, ROOM), (1 - image).clamp(0, ROOM)
+    return float(((down.square() + up.square()) / 2).mean().sqrt())

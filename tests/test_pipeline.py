@@ -84,6 +84,21 @@ def test_the_governor_holds_the_strength_of_the_scene() -> None:
     assert kept == pytest.approx(math.exp(-1 / 25 / (3 * 0.32)))
 
 
+def test_a_scene_that_begins_in_the_dark_gets_its_strength_with_the_light(
+    lite0: Backbone,
+) -> None:
+    lit = clip(range(16))
+    dark = [
+        Frame((f.pixels * min(1.0, f.index / 8)).astype(np.uint8), f.time, f.index) for f in lit
+    ]
+
+    def strength(frames: list[Frame]) -> float:
+        results = list(redraw(frames, QUICK, Dream(lite0), OpticalFlow()))
+        return float(np.sqrt((deltas(frames, results)[-1] ** 2).mean()))
+
+    assert strength(dark) == pytest.approx(strength(lit), rel=0.15)
+
+
 def test_nothing_crosses_a_cut() -> None:
     effect = Adding()
     list(redraw(grey_frames(4), QUICK, effect, Moving(0, cut_at=2)))
