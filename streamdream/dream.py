@@ -23,8 +23,8 @@ from streamdream.options import Options
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
 WARM_JITTER = 2  # px; more of it boils once a dream is carried
-FILL_STEPS = 2  # per octave but the finest, where a dream is young
-FILL_FROM = 0.05  # share of the picture that has to be young to be worth it
+FILL_STEPS = 1  # per octave but the finest, where a dream is young
+FILL_FROM = 0.15  # share of the picture that has to be young to be worth it
 SMALLEST = 32  # px; a smaller octave shows the network nothing
 
 

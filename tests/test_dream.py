@@ -108,7 +108,7 @@ def test_fill_steps_act_where_the_dream_is_young(lite0: Backbone, photo: Image) 
 
 @pytest.mark.parametrize(
     ("reference", "age", "pictures"),
-    [(None, 0, 2 * 5), (0.05, 9, 4 + 2), (0.05, 0, 4 + 2 + 2)],
+    [(None, 0, 2 * 5), (0.05, 9, 4 + 2), (0.05, 0, 4 + 2 + 1)],
 )
 def test_steps_are_spent_where_they_are_needed(
     lite0: Backbone, photo: Image, reference: float | None, age: int, pictures: int
