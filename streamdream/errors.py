@@ -62,3 +62,9 @@ def near(word: str, known: Sequence[str], kind: str) -> str:
         return "did you mean " + " or ".join(close) + "?"
     shown = ", ".join(known if len(known) <= 12 else (*known[:5], "...", *known[-3:]))
     return f"{kind}: {shown}"
+
+
+def words(fault: BaseException) -> str:
+    """What a system or library says of its fault, as the reason in our line."""
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return text[:1].lower() + text[1:]

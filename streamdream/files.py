@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from streamdream.errors import SinkError, SourceError
+from streamdream.errors import SinkError, SourceError, words
 
 VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -21,7 +21,7 @@ def check_source(path: Path) -> None:
     try:
         there = path.exists()
     except OSError as fault:
-        raise SourceError(path, _words(fault)) from None
+        raise SourceError(path, words(fault)) from None
     if not there:
         raise SourceError(path, "no such file")
     if path.is_dir():
@@ -51,7 +51,7 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
         path.exists()
         folder.exists()
     except OSError as fault:
-        raise SinkError(path, _words(fault)) from None
+        raise SinkError(path, words(fault)) from None
     if not folder.exists():
         raise SinkError(path, f"there is no folder {folder}", "make it first")
     if not folder.is_dir():
@@ -73,8 +73,3 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
             "is left from an interrupted run",
             "move it away, or give --overwrite",
         )
-
-
-def _words(fault: OSError) -> str:
-    text = fault.strerror or str(fault)
-    return text[:1].lower() + text[1:]

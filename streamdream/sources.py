@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 
 from streamdream.colour import Colour, decoded
 from streamdream.companions import Companions, is_cover
-from streamdream.errors import SourceError
+from streamdream.errors import SourceError, words
 from streamdream.files import check_source
 from streamdream.frame import Frame, Size
 
@@ -150,7 +150,7 @@ class VideoSource:
             path = str(self.path.absolute())
             return cast(InputContainer, av.open(path, metadata_errors="replace"))
         except BROKEN as fault:
-            raise self._fault(f"not a video or picture ({_words(fault)})") from None
+            raise self._fault(f"not a video or picture ({words(fault)})") from None
 
     def _choose(self) -> VideoStream:
         pictures = [s for s in self._container.streams.video if not is_cover(s)]
@@ -395,8 +395,3 @@ def _duration(picture: av.VideoFrame) -> Fraction | None:
     if not picture.duration or not base:
         return None
     return picture.duration * Fraction(base.numerator, base.denominator)
-
-
-def _words(fault: BaseException) -> str:
-    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
-    return text[:1].lower() + text[1:]
