@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from fractions import Fraction
+from threading import Lock
 from typing import Any
 
 from av.container import InputContainer
@@ -31,6 +31,7 @@ class Companions:
         self.wanted = False
         self._keeping = True
         self._waiting: dict[int, deque[Packet]] = {}
+        self._lock = Lock()  # frames are read and written by different threads
 
     def offer(
         self, container: InputContainer, picture: Stream, shift: Fraction, until: Fraction | None
@@ -81,19 +82,24 @@ class Companions:
             packet.pts -= moved
         if moved and packet.dts is not None:
             packet.dts -= moved
-        self._waiting.setdefault(packet.stream.index, deque()).append(packet)
+        with self._lock:
+            self._waiting.setdefault(packet.stream.index, deque()).append(packet)
 
-    def take(self, until: Fraction | None = None) -> Iterator[Packet]:
+    def take(self, until: Fraction | None = None) -> list[Packet]:
         """Hand over what is waiting, or only what is played before `until`."""
-        for packets in self._waiting.values():
-            while packets and (until is None or _begins_before(packets[0], until)):
-                yield packets.popleft()
+        found: list[Packet] = []
+        with self._lock:
+            for packets in self._waiting.values():
+                while packets and (until is None or _begins_before(packets[0], until)):
+                    found.append(packets.popleft())
+        return found
 
     def drop_from(self, time: Fraction) -> None:
         """Forget what is played at `time` or later."""
-        for index, packets in self._waiting.items():
-            kept = [packet for packet in packets if _begins_before(packet, time)]
-            self._waiting[index] = deque(kept)
+        with self._lock:
+            for index, packets in self._waiting.items():
+                kept = [packet for packet in packets if _begins_before(packet, time)]
+                self._waiting[index] = deque(kept)
 
 
 def is_cover(stream: Stream) -> bool:

@@ -19,13 +19,17 @@ from torch import Tensor
 
 from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, resize
-from streamdream.options import Options
+from streamdream.options import SMALLEST, Options
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
-WARM_JITTER = 2  # px; more of it boils once a dream is carried
+WARM_JITTER = 8  # px; more of it boils once a dream is carried, less lets the grid show
+SETTLED = 0.7  # of a step, where a dream has been for a while: less would pale and soften it
 FILL_STEPS = 1  # per octave but the finest, where a dream is young
-FILL_FROM = 0.15  # share of the picture that has to be young to be worth it
-SMALLEST = 32  # px; a smaller octave shows the network nothing
+FILL_FROM = 0.05  # share of the picture that has to be newly uncovered to be worth it
+
+OVERLAP = 128  # px that pieces of a large picture share at least
+MARGIN = 32  # px at a piece's edge that are not used
+GRID = 32  # px; pieces start on the network's grid, or it would show
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Recipe:
     """How one frame is dreamed: made from the options and what was carried, frame by frame.
 
     `steps` are gradient steps per octave, `finest_steps` those at full size, which cost
-    more than all the others together. `fill_steps` more are spent at the smaller octaves
-    where `young` (1, h, w) says that no dream was carried (1: nothing there yet).
+    more than all the others together. `young` (1, h, w) says where no dream was carried (1:
+    nothing there yet), None that all is equally new: elsewhere steps are SETTLED as large, and
+    `fill_steps` more are spent there at the smaller octaves.
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
-    largest shift in pixels. `seed` decides the jitter, for one frame.
+    largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
+    for one frame.
     """
 
     layers: tuple[str, ...]
@@ -47,6 +53,7 @@ class Recipe:
     step_size: float
     jitter: int
     seed: tuple[int, ...]
+    tile: int = 1024
     fill_steps: int = 0
     young: Mask | None = None
 
@@ -67,11 +74,14 @@ def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> I
         everywhere: list[Tensor | None] = [None] * recipe.steps
         if size == full:
             everywhere = [None] * recipe.finest_steps
-        elif recipe.young is not None:
-            everywhere += [resize(recipe.young, size)] * recipe.fill_steps
+        if recipe.young is not None:
+            young = resize(recipe.young, size)
+            everywhere = [SETTLED + (1 - SETTLED) * young] * len(everywhere)
+            everywhere += [young] * (recipe.fill_steps if size != full else 0)
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
-            push = ascent(backbone, x, recipe.layers, (int(shift[0]), int(shift[1])))
+            move = int(shift[0]), int(shift[1])
+            push = ascent(backbone, x, recipe.layers, move, recipe.tile)
             push = push * (recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
@@ -94,18 +104,28 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
     return [s for s in reversed(sizes) if min(s) >= SMALLEST or s == (h, w)]
 
 
-def ascent(backbone: Backbone, x: Image, layers: tuple[str, ...], shift: tuple[int, int]) -> Delta:
+def ascent(
+    backbone: Backbone, x: Image, layers: tuple[str, ...], shift: tuple[int, int], tile: int
+) -> Delta:
     """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
-    back, so that the grid leaves no trace.
+    back, so that the grid leaves no trace. What is larger than `tile` pixels either way is
+    seen in pieces.
     """
-    rolled = torch.roll(x, shift, (-2, -1)).detach().requires_grad_(True)
-    with torch.enable_grad():
-        objective = excitement(backbone(rolled, layers))
-    (gradient,) = torch.autograd.grad(objective, rolled)
-    gradient = torch.roll(normalised(gradient), (-shift[0], -shift[1]), (-2, -1))
+    rolled = torch.roll(x, shift, (-2, -1))
+    slope = tiled_slope if max(x.shape[-2:]) > tile else whole_slope
+    gradient = normalised(slope(backbone, rolled, layers, tile))
+    gradient = torch.roll(gradient, (-shift[0], -shift[1]), (-2, -1))
     return gradient / gradient.abs().mean().clamp_min(1e-12)
+
+
+def whole_slope(backbone: Backbone, x: Image, layers: tuple[str, ...], _tile: int = 0) -> Delta:
+    """The gradient (3, h, w) of the excitement of `layers`."""
+    seen = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        objective = excitement(backbone(seen, layers))
+    return torch.autograd.grad(objective, seen)[0]
 
 
 def excitement(activations: dict[str, Tensor]) -> Tensor:
@@ -114,8 +134,70 @@ def excitement(activations: dict[str, Tensor]) -> Tensor:
     For one layer its gradient points where that of the mean square does; with several
     layers none is drowned by another's scale.
     """
-    energies = [a.square().mean() for a in activations.values()]
+    energies = [a.float().square().mean() for a in activations.values()]
     return torch.stack([torch.log(e + 1e-12) for e in energies]).sum()
+
+
+def tiled_slope(backbone: Backbone, x: Image, layers: tuple[str, ...], tile: int) -> Delta:
+    """The same gradient, from pieces of at most `tile` pixels either way, one after another.
+
+    Pieces overlap, and where they do one fades into the other, leaving out what lies so near
+    a piece's edge that the network could see the edge. The logarithms are those of the whole
+    picture, or each piece would weigh the layers in its own way.
+    """
+    pieces = [
+        (slice(top, top + h), slice(left, left + w))
+        for top, h in _spans(x.shape[-2], tile)
+        for left, w in _spans(x.shape[-1], tile)
+    ]
+    totals = [1.0] * len(layers)
+    if len(layers) > 1:
+        with torch.no_grad():
+            squares = [_squares(backbone, x[:, rows, columns], layers) for rows, columns in pieces]
+        totals = [float(sum(layer)) + 1e-12 for layer in zip(*squares, strict=True)]
+    gradient, weight = torch.zeros_like(x), torch.zeros_like(x[:1])
+    for rows, columns in pieces:
+        seen = x[:, rows, columns].detach().requires_grad_(True)
+        with torch.enable_grad():
+            shares = zip(_squares(backbone, seen, layers), totals, strict=True)
+            objective = torch.stack([square / total for square, total in shares]).sum()
+        (slope,) = torch.autograd.grad(objective, seen)
+        window = _window(rows, x.shape[-2], x)[:, None] * _window(columns, x.shape[-1], x)
+        gradient[:, rows, columns] += slope * window
+        weight[:, rows, columns] += window
+    return gradient / weight
+
+
+def _squares(backbone: Backbone, x: Image, layers: tuple[str, ...]) -> list[Tensor]:
+    found = backbone(x, layers)
+    return [found[layer].float().square().sum() for layer in layers]
+
+
+def _spans(length: int, tile: int) -> list[tuple[int, int]]:
+    """Where pieces of a side of `length` start, and how long they are.
+
+    As few as there can be, all of about one length, on the network's grid.
+    """
+    if length <= tile:
+        return [(0, length)]
+    stride = tile - OVERLAP - GRID
+    count = 1 + -(-(length - tile) // stride)
+    starts = [-(-i * (length - tile) // (count - 1) // GRID) * GRID for i in range(count)]
+    return [(start, min(tile, length - start)) for start in starts]
+
+
+def _window(span: slice, length: int, like: Tensor) -> Tensor:
+    """The weight of a piece along one side: 1 inside, fading out where another one takes over.
+
+    It is never 0, so that the weights can be divided by their sum.
+    """
+    place = torch.arange(span.start, span.stop, device=like.device)
+    fade = torch.ones_like(place, dtype=like.dtype)
+    if span.start > 0:
+        fade = torch.minimum(fade, (place - span.start - MARGIN) / (OVERLAP - 2 * MARGIN))
+    if span.stop < length:
+        fade = torch.minimum(fade, (span.stop - 1 - place - MARGIN) / (OVERLAP - 2 * MARGIN))
+    return fade.clamp(1e-6, 1)
 
 
 BANDS = 4
@@ -162,22 +244,24 @@ class Dream:
         """Yield the dream after every gradient step; the last one is the result.
 
         A frame that starts a scene gets `steps` per octave. One that carries a dream gets
-        `warm_steps`, half of them (rounded up) at the finest octave, and a few more where
-        much of the picture was newly uncovered.
+        `warm_steps`, half of them (rounded up) at the finest octave unless that is a draft's;
+        smaller ones where the dream has settled, and a few more where much of the picture was
+        newly uncovered.
         """
         warm = carried.reference is not None
-        young = (1 - carried.age / GROWN_UP).clamp(0, 1)
-        fill = warm and options.warm_steps > 0 and float(young.mean()) > FILL_FROM
+        count = options.warm_steps if warm else options.steps
+        fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
         recipe = Recipe(
             layers=options.chosen_layers,
-            octaves=options.octaves,
+            octaves=options.octaves_at((image.shape[-2], image.shape[-1])),
             octave_scale=options.octave_scale,
-            steps=options.warm_steps if warm else options.steps,
-            finest_steps=-(-options.warm_steps // 2) if warm else options.steps,
+            steps=count,
+            finest_steps=-(-count // 2) if warm and options.finer >= 0 else count,
             step_size=options.step_size,
             jitter=min(options.jitter, WARM_JITTER) if warm else options.jitter,
             seed=(options.seed, index),
+            tile=options.tile,
             fill_steps=FILL_STEPS if fill else 0,
-            young=young if fill else None,
+            young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
         )
         return dream(self.backbone, image, carried.delta, recipe)

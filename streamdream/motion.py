@@ -12,8 +12,10 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+import torch
 from cv2.typing import MatLike
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from streamdream.frame import Flow, Image, Mask, Planes, interleaved, planes
 
@@ -76,14 +78,14 @@ class OpticalFlow:
         grey_a, grey_b = _grey(a), _grey(b)
         still = np.zeros((*grey_a.shape, 2), np.float32)
         shift = _shift(grey_a, grey_b)
-        if _is_cut(self._coarse, grey_a, grey_b, shift):
+        if is_cut(self._coarse, grey_a, grey_b, shift):
             nothing = np.zeros((*grey_a.shape, 1), np.float32)
             return Movement(planes(still, now.device), planes(nothing, now.device), cut=True)
         back, forth = still, still
         if self._dense is not None:
-            back = _estimate(self._dense, grey_a, grey_b, shift)
-            forth = _estimate(self._dense, grey_b, grey_a, (-shift[0], -shift[1]))
-        trust = _trust(a, b, grey_a, back, forth)
+            back = estimate(self._dense, grey_a, grey_b, shift)
+            forth = estimate(self._dense, grey_b, grey_a, (-shift[0], -shift[1]))
+        trust = trusted(a, b, grey_a, back, forth)
         return Movement(planes(back, now.device), planes(trust[..., None], now.device))
 
 
@@ -93,8 +95,41 @@ def warp(tensor: Planes, flow: Flow, sharp: bool = True) -> Planes:
     `sharp` uses a Lanczos kernel of 8x8: a bilinear warp halves a dream's texture in ten
     frames and a bicubic one makes it grow without bounds in thirty. Edges are replicated.
     """
+    if tensor.device.type != "cpu":
+        return gathered(tensor, flow, 4 if sharp else 1)
     how = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
-    return planes(_remap(interleaved(tensor), interleaved(flow), how), tensor.device)
+    return planes(_remap(interleaved(tensor), interleaved(flow), how))
+
+
+def gathered(tensor: Planes, flow: Flow, radius: int) -> Planes:
+    """The same as `warp` on any device, without waiting for it.
+
+    `radius` is that of the Lanczos kernel in pixels; 1 is bilinear instead.
+    """
+    c, h, w = tensor.shape
+    x = flow[0] + torch.arange(w, device=flow.device)
+    y = flow[1] + torch.arange(h, device=flow.device)[:, None]
+    left, top = x.floor(), y.floor()
+    taps = torch.arange(1 - radius, radius + 1, device=flow.device)
+    across = _kernel(taps[:, None, None] - (x - left), radius)
+    down = _kernel(taps[:, None, None] - (y - top), radius)
+    columns = (left.long() + taps[:, None, None]).clamp(0, w - 1).flatten(1)
+    rows = (top.long() + taps[:, None, None]).clamp(0, h - 1).flatten(1)
+    flat = tensor.reshape(c, h * w)
+    out = torch.zeros_like(flat)
+    for row, weight in zip(rows, down.flatten(1), strict=True):
+        places = (row * w + columns).flatten()
+        around = flat[:, places].view(c, len(taps), h * w)
+        out += (around * across.flatten(1)).sum(1) * weight
+    return out.view(c, h, w)
+
+
+def _kernel(distance: Tensor, radius: int) -> Tensor:
+    """Weights (taps, h, w) that add up to one over the taps."""
+    if radius == 1:
+        return (1 - distance.abs()).clamp_min(0)
+    weights = torch.sinc(distance) * torch.sinc(distance / radius)
+    return weights / weights.sum(0)
 
 
 def _remap(image: Float[np.ndarray, "h w *_"], flow: FlowMap, how: int) -> Vectors:
@@ -108,9 +143,10 @@ def _grey(image: Colours) -> GreyMap:
     return cv2.cvtColor((image * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
 
-def _estimate(
+def estimate(
     dense: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]
 ) -> FlowMap:
+    """The backward flow (h, w, 2) from `a` to `b`, looked for around one shift (dx, dy)."""
     start = np.empty((*a.shape, 2), np.float32)
     start[:] = shift
     return dense.calc(a, b, start).astype(np.float32, copy=False)
@@ -140,7 +176,7 @@ CUT_RESIDUAL = 22.0  # grey levels that remain after the best motion
 CUT_NORMALISED = 0.45  # the same in units of the frames' own contrast
 
 
-def _is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]) -> bool:
+def is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]) -> bool:
     """Whether the picture changed in a way that no motion explains.
 
     Compensating the motion keeps whip pans, and normalising by contrast keeps fades, from
@@ -148,7 +184,7 @@ def _is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[flo
     """
     small_a, small_b = (cv2.resize(g, CUT_SIZE, interpolation=cv2.INTER_AREA) for g in (a, b))
     scaled = shift[0] * CUT_SIZE[0] / a.shape[1], shift[1] * CUT_SIZE[1] / a.shape[0]
-    flow = _estimate(coarse, small_a.astype(np.uint8), small_b.astype(np.uint8), scaled)
+    flow = estimate(coarse, small_a.astype(np.uint8), small_b.astype(np.uint8), scaled)
     now, before = small_a.astype(np.float32), small_b.astype(np.float32)
     carried = _remap(before, flow, cv2.INTER_LINEAR)[..., 0]
     residual = float(np.abs(carried - now).mean())
@@ -156,7 +192,7 @@ def _is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[flo
     return residual >= CUT_RESIDUAL and residual / contrast >= CUT_NORMALISED
 
 
-def _trust(a: Colours, b: Colours, grey: GreyMap, back: FlowMap, forth: FlowMap) -> FloatMap:
+def trusted(a: Colours, b: Colours, grey: GreyMap, back: FlowMap, forth: FlowMap) -> FloatMap:
     """Where (h, w) the backward flow can be believed, 0 to 1.
 
     Not where forward and backward flow disagree (with more tolerance where there is no

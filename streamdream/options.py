@@ -11,6 +11,7 @@ This module imports neither torch nor OpenCV, so that wrong options are answered
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from pydantic import (
 
 from streamdream import models
 from streamdream.errors import OptionError, near
+
+SMALLEST = 32  # px; networks read less as nothing
 
 
 def _as_written(_type: Any, tokens: tuple[Token, ...]) -> str:
@@ -134,34 +137,51 @@ class Look(BaseModel):
         default=1.5, gt=0, le=64, description="Mean change of one step, in grey levels of 255."
     )
     jitter: Annotated[int, Parameter(group=DREAM)] = Field(
-        default=16,
+        default=32,
         ge=0,
         le=256,
         description="Largest random shift under the network's grid, in pixels; "
-        "at most 2 on top of a carried dream.",
+        "at most 8 on top of a carried dream.",
     )
     strength: Annotated[float, Parameter(group=DREAM)] = Field(
         default=1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."
     )
     work_size: Annotated[int, Parameter(group=DREAM)] = Field(
         default=270,
-        ge=32,
+        ge=SMALLEST,
         le=4320,
-        description="Lines dreamed at (columns of a portrait); the result is added to the "
-        "full-size source. Cost follows it.",
+        description="Lines dreamed at (columns of a portrait) in standard quality; the result "
+        "is added to the full-size source. Cost follows it.",
+    )
+    quality: Annotated[Literal["draft", "standard", "fine"], Parameter(group=DREAM)] = Field(
+        default="standard",
+        description="The same picture, coarser and sooner or finer and later: draft leaves out "
+        "the finest octave, fine adds two finer ones where the source has the lines.",
+    )
+    tile: Annotated[int, Parameter(group=DREAM)] = Field(
+        default=1024,
+        ge=384,
+        le=16384,
+        description="Side of the largest piece that the network sees at once, in pixels; larger "
+        "pictures are dreamed in overlapping pieces. Less takes less memory.",
     )
     seed: Annotated[int, Parameter(group=DREAM)] = Field(
         default=0, ge=0, lt=2**63, description="Seed of all randomness."
     )
     memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
-        default=0.32,
+        default=1.0,
         ge=0,
         le=3600,
-        description="Time constant of the carried dream's fading in seconds; shortened while "
-        "the dream is too strong, up to trebled while too weak. 0 dreams every frame on its own.",
+        description="Longest time constant, in seconds, of the carried dream's fading; it fades "
+        "sooner while it is too strong. 0 dreams every frame on its own.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
         Field(default="dis", description="Optical flow that carries the dream along.")
+    )
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=RUN)] = Field(
+        default="auto",
+        description="Numbers that the network computes with; auto takes bf16 where the "
+        "hardware is faster with it.",
     )
 
 
@@ -217,6 +237,24 @@ class Options(Look):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers asked for, or the model's own choice."""
         return self.layers or models.card(self.model).default_layers
+
+    @property
+    def finer(self) -> int:
+        """How many octaves finer than standard quality this one is."""
+        return {"draft": -1, "standard": 0, "fine": 2}[self.quality]
+
+    @property
+    def lines(self) -> int:
+        """The lines dreamed at: `work_size` as `quality` has it."""
+        return max(SMALLEST, round(self.work_size * self.octave_scale**self.finer))
+
+    def octaves_at(self, size: tuple[int, int]) -> int:
+        """How many octaves a picture (h, w) at work size has, from the same smallest one.
+
+        A source with too few lines has no room for finer octaves.
+        """
+        room = math.log(min(size) / self.work_size, self.octave_scale)
+        return max(1, self.octaves + min(self.finer, max(0, round(room))))
 
     @property
     def fitted_size(self) -> tuple[int, int] | None:

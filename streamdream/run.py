@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from streamdream.options import Options
 from streamdream.pipeline import Picture, redraw
 from streamdream.sinks import PictureSink, Sink, Stopped, VideoSink
 from streamdream.sources import Counts, VideoInfo, VideoSource
+from streamdream.threads import Behind
 
 
 class Listener(Protocol):
@@ -95,11 +97,15 @@ def dream_file(
     with VideoSource(
         source, options.start, options.end, options.frames, options.fitted_size
     ) as frames:
+        device = choose_device(options.device)
+        precision = backbone.choose_precision(options.precision, options.model, device)
+        # What is recorded in the result is what was used: other precisions give other bits.
+        options = options.model_copy(update={"precision": precision})
         open_sink = _sink(target, frames, options)
         for notice in frames.notices:
             listener.notice(notice)
-        device = choose_device(options.device)
-        effect, motion = Dream(backbone.load(options.model, device)), OpticalFlow(options.flow)
+        network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+        effect, motion = Dream(network), OpticalFlow(options.flow)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         began = time.perf_counter()
         # From here on there is something to lose, so the listener may no longer just exit.
@@ -114,10 +120,11 @@ def dream_file(
             with sink:
                 for notice in sink.notices:
                     listener.notice(notice)
-                for frame in redraw(frames, options, effect, motion, device, watch):
-                    sink.write(frame)
-                    outcome.frames += 1
-                    listener.step(outcome.frames, frames.counts)
+                with closing(redraw(frames, options, effect, motion, device, watch)) as redrawn:
+                    for frame in redrawn:
+                        sink.write(frame)
+                        outcome.frames += 1
+                        listener.step(outcome.frames, frames.counts)
         except Stopped:
             outcome.complete = False
             outcome.path = sink.part
@@ -135,7 +142,9 @@ def _sink(target: Path | None, source: VideoSource, options: Options) -> Callabl
         return lambda: window
     if not is_picture(target):
         crf, preset = options.crf, options.encoder_preset
-        return lambda: VideoSink(target, source.info, source.companions, crf, preset, comment)
+        return lambda: Behind(
+            VideoSink(target, source.info, source.companions, crf, preset, comment)
+        )
     if not source.info.still and options.frames != 1:
         cure = "add --frames 1 (and --start), or name a video file"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from io import BytesIO
@@ -55,12 +56,12 @@ class Stopped(Exception):
 
 
 class Sink(Protocol):
-    """Takes frames; a context manager that completes the result when all went well.
+    """Takes frames; a context manager that completes the result when all went well."""
 
-    `notices` tells what a person should know; `part` is where an unfinished result lies.
-    """
-
-    notices: list[str]
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know."""
+        ...
 
     @property
     def part(self) -> Path | None:

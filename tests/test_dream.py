@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from streamdream.backbone import Backbone
-from streamdream.dream import Dream, Recipe, ascent, dream, excitement, normalised, octave_sizes
-from streamdream.frame import Image
-from streamdream.options import Options
+from streamdream.backbone import PRECISIONS, Backbone, load
+from streamdream.dream import (
+    Dream,
+    Recipe,
+    ascent,
+    dream,
+    excitement,
+    normalised,
+    octave_sizes,
+    tiled_slope,
+    whole_slope,
+)
+from streamdream.frame import Image, work_size
+from streamdream.options import Options, build
 from streamdream.pipeline import Carried, Picture
 
 RECIPE = Recipe(
@@ -56,7 +66,7 @@ def test_same_seed_same_dream(lite0: Backbone, photo: Image) -> None:
 
 def test_jitter_moves_the_grid_not_the_picture(lite0: Backbone, photo: Image) -> None:
     """The same direction from wherever the grid lies, but for the grid's own doing."""
-    here, there = (ascent(lite0, photo, ("block3",), shift) for shift in ((0, 0), (16, -32)))
+    here, there = (ascent(lite0, photo, ("block3",), shift, 1024) for shift in ((0, 0), (16, -32)))
     inner = (slice(None), slice(24, -24), slice(40, -40))
     a, b = here[inner].flatten(), there[inner].flatten()
     assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.95
@@ -107,17 +117,81 @@ def test_fill_steps_act_where_the_dream_is_young(lite0: Backbone, photo: Image) 
 
 
 @pytest.mark.parametrize(
-    ("reference", "age", "pictures"),
-    [(None, 0, 2 * 5), (0.05, 9, 4 + 2), (0.05, 0, 4 + 2 + 1)],
+    ("warm", "uncovered", "pictures"),
+    [(False, 1.0, 2 * 5), (True, 0.02, 4 + 2), (True, 0.2, 4 + 2 + 1)],
 )
 def test_steps_are_spent_where_they_are_needed(
-    lite0: Backbone, photo: Image, reference: float | None, age: int, pictures: int
+    lite0: Backbone, photo: Image, warm: bool, uncovered: float, pictures: int
 ) -> None:
     options = Options(octaves=2, steps=5, warm_steps=4)
-    carried = Carried(torch.zeros_like(photo), torch.full((1, 120, 160), float(age)), reference)
+    reference = torch.tensor(0.05) if warm else None
+    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), reference, uncovered)
     assert len(list(Dream(lite0)(photo, carried, options, 0))) == pictures
 
 
 def test_warm_steps_zero_adds_nothing(lite0: Backbone, photo: Image) -> None:
-    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), 0.05)
+    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), torch.tensor(0.05))
     assert list(Dream(lite0)(photo, carried, Options(warm_steps=0), 0)) == []
+
+
+@pytest.mark.parametrize("layers", [("block5",), ("block9", "block12")])
+@pytest.mark.parametrize("size", [(400, 700), (641, 390)])
+def test_pieces_give_the_gradient_of_the_whole(
+    lite0: Backbone, photo: Image, layers: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    """No seams: where pieces meet, it is as near to the whole one as elsewhere."""
+    large = torch.nn.functional.interpolate(photo[None], size, mode="bicubic")[0].clamp(0, 1)
+    whole = normalised(whole_slope(lite0, large, layers))
+    pieces = normalised(tiled_slope(lite0, large, layers, 384))
+    assert alike(whole, pieces) > 0.98
+    across = -1 if size[1] > size[0] else -2
+    error, usual = (torch.diff(x, dim=across).abs() for x in (pieces - whole, whole))
+    for line in error.movedim(across, 0):
+        assert float(line.mean()) < 0.5 * float(usual.mean())
+
+
+def test_a_large_picture_in_pieces_is_the_same_dream(lite0: Backbone, photo: Image) -> None:
+    large = torch.nn.functional.interpolate(photo[None], (360, 640), mode="bicubic")[0].clamp(0, 1)
+    nothing = torch.zeros_like(large)
+    recipe = replace(RECIPE, layers=("block9",), octaves=1, finest_steps=4)
+    whole = last(lite0, large, nothing, recipe) - large
+    pieces = last(lite0, large, nothing, replace(recipe, tile=384)) - large
+    assert not torch.equal(whole, pieces)
+    assert alike(whole, pieces) > 0.85  # after four steps, in the smallest pieces there are
+
+
+def test_half_the_bits_give_nearly_the_same_direction(photo: Image) -> None:
+    for model, layers, least in (
+        ("efficientnet-lite0", ("block9",), 0.85),
+        ("vgg19", ("relu4_1",), 0.97),
+    ):
+        exact, rough = (
+            whole_slope(load(model, precision=p), photo, layers) for p in PRECISIONS.values()
+        )
+        assert exact.dtype == rough.dtype == torch.float32
+        assert not torch.equal(exact, rough)
+        assert alike(exact, rough) > least
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("quality", "source", "smallest", "octaves"),
+    [
+        ("draft", 1080, 98, 3),
+        ("standard", 1080, 98, 4),
+        ("fine", 1080, 98, 6),
+        ("fine", 360, 94, 5),
+        ("fine", 240, 87, 4),
+    ],
+)
+def test_quality_changes_the_finest_octaves_only(
+    quality: str, source: int, smallest: int, octaves: int
+) -> None:
+    options = build({"quality": quality})
+    size = work_size((source, source * 16 // 9), options.lines)
+    sizes = octave_sizes(size, options.octaves_at(size), options.octave_scale)
+    assert sizes[0][0] == smallest
+    assert len(sizes) == octaves

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import make_clip
@@ -14,7 +15,7 @@ from streamdream.dream import Dream
 from streamdream.frame import Frame, Image, Pixels, to_image, work_size
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Options
-from streamdream.pipeline import Carried, Picture, State, advance, carry, redraw
+from streamdream.pipeline import Carried, Picture, State, carry, redraw
 
 QUICK = Options(layers=("block5",), octaves=2, work_size=96, steps=6)
 
@@ -45,6 +46,17 @@ class Adding:
         yield (image + carried.delta + self.amount).clone
 
 
+def moved(dx: float, like: Image) -> Movement:
+    flow = torch.zeros(2, *like.shape[1:])
+    flow[0] = dx
+    return Movement(flow, torch.ones(1, *like.shape[1:]))
+
+
+def scene(image: Image, delta: Image, reference: float, added: float = 0.0) -> State:
+    ages = torch.ones_like(image[:1])
+    return State(Fraction(0), image, delta, ages, torch.tensor(reference), torch.tensor(added))
+
+
 class Moving:
     """A motion that is known exactly."""
 
@@ -53,9 +65,7 @@ class Moving:
 
     def between(self, now: Image, before: Image) -> Movement:
         self.calls += 1
-        flow = torch.zeros(2, *now.shape[1:])
-        flow[0] = self.dx
-        return Movement(flow, torch.ones(1, *now.shape[1:]), cut=self.calls == self.cut_at)
+        return replace(moved(self.dx, now), cut=self.calls == self.cut_at)
 
 
 def grey_frames(count: int, rate: Fraction = Fraction(25)) -> list[Frame]:
@@ -65,23 +75,22 @@ def grey_frames(count: int, rate: Fraction = Fraction(25)) -> list[Frame]:
 
 def test_a_carried_dream_fades_with_time_not_with_frames() -> None:
     image = torch.full((3, 32, 32), 0.4)
-    state = State(Fraction(0), image, torch.full_like(image, 0.2), torch.ones(1, 32, 32), 0.2)
+    state = scene(image, torch.full_like(image, 0.2), 0.2)
     for dt in (Fraction(1, 60), Fraction(1, 25), Fraction(1, 2)):
-        carried = carry(state, image, dt, Moving(0), memory=0.32)
+        carried = carry(state, image, dt, moved(0, image), memory=0.32)
         assert float(carried.delta.mean()) == pytest.approx(0.2 * math.exp(-float(dt) / 0.32))
 
 
 def test_the_governor_holds_the_strength_of_the_scene() -> None:
     image = torch.full((3, 32, 32), 0.4)
-    dt, ages = Fraction(1, 25), torch.ones(1, 32, 32)
+    dt, still = Fraction(1, 25), moved(0, image)
     for strength in (0.4, 0.25):
-        delta = torch.full_like(image, strength)
-        state = State(Fraction(0), image, delta, ages, reference=0.2, added=0.03)
+        state = scene(image, torch.full_like(image, strength), reference=0.2, added=0.03)
         # What is kept and what the effect adds make up the strength at the start.
-        assert float(carry(state, image, dt, Moving(0), 0.32).delta.mean()) == pytest.approx(0.17)
-    weak = State(Fraction(0), image, torch.full_like(image, 0.05), ages, 0.2, added=0.03)
-    kept = float(carry(weak, image, dt, Moving(0), 0.32).delta.mean()) / 0.05
-    assert kept == pytest.approx(math.exp(-1 / 25 / (3 * 0.32)))
+        assert float(carry(state, image, dt, still, 0.32).delta.mean()) == pytest.approx(0.17)
+    weak = scene(image, torch.full_like(image, 0.05), reference=0.2, added=0.03)
+    kept = float(carry(weak, image, dt, still, 0.32).delta.mean()) / 0.05
+    assert kept == pytest.approx(math.exp(-1 / 25 / 0.32))
 
 
 def test_a_scene_that_begins_in_the_dark_gets_its_strength_with_the_light(
@@ -129,17 +138,17 @@ def test_what_is_carried_moves_with_the_world() -> None:
     image = torch.full((3, 48, 64), 0.4)
     delta = torch.zeros_like(image)
     delta[:, 20:28, 30:38] = 0.2
-    state = State(Fraction(0), image, delta, torch.ones(1, 48, 64), 1.0)
-    carried = carry(state, image, Fraction(0), Moving(-5.0), 0.32).delta
+    carried = carry(scene(image, delta, 1.0), image, Fraction(0), moved(-5.0, image), 0.32).delta
     centre = (carried.sum((0, 1)) * torch.arange(64)).sum() / carried.sum()
     assert float(centre) == pytest.approx(33.5 + 5, abs=0.05)
 
 
 def test_a_size_change_in_mid_stream_starts_anew() -> None:
-    image = torch.full((3, 32, 32), 0.4)
-    state = advance(Carried(image * 0, image[:1] * 0, None), image, image + 0.1, Fraction(0))
-    larger = torch.full((3, 40, 40), 0.4)
-    assert carry(state, larger, Fraction(1, 25), Moving(0), 0.32).reference is None
+    effect, motion = Adding(), Moving(0)
+    larger = [Frame(np.full((80, 96, 3), 40, np.uint8), Fraction(n, 25), n) for n in (2, 3)]
+    list(redraw([*grey_frames(2), *larger], QUICK, effect, motion))
+    assert [c.reference is None for c in effect.seen] == [True, False, True, False]
+    assert motion.calls == 2
 
 
 def test_times_and_numbers_pass_through(lite0: Backbone) -> None:

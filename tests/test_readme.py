@@ -89,12 +89,3 @@ def test_presets_named_in_the_readme_are_all_presets() -> None:
 
     sentence = TEXT[TEXT.index("Presets are") :].split(".", 1)[0]
     assert tuple(re.findall(r"`([\w-]+)`", sentence)) == preset_names()
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_length() -> None:
-    """A shorter run of the command in benchmarks/."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from memory import ratio
-
-    assert ratio(60, 400) < 1.04

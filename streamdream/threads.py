@@ -1,0 +1,138 @@
+"""Working ahead of a loop and behind it, in threads that hide inside an iterator and a sink.
+
+To the loop nothing changes: the same values come in the same order, and faults are raised
+where they belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, Queue
+from threading import Event, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from streamdream.frame import Frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamdream.pipeline import Picture
+    from streamdream.sinks import Sink
+
+T = TypeVar("T")
+
+DEPTH = 2  # items; more would only take memory
+
+
+@dataclass(frozen=True)
+class _End:
+    """Comes last, with the fault that was the reason if there was one."""
+
+    fault: BaseException | None = None
+
+
+def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
+    """The same items, made in a thread up to `depth` ahead of whoever takes them.
+
+    What making an item raises is raised when that item is asked for. Closing the generator
+    waits for the item in the making and closes `items` too.
+    """
+    queue: Queue[T | _End] = Queue(depth)
+    stopping = Event()
+
+    def make() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                queue.put(item)
+                if stopping.is_set():
+                    break
+            end = _End()
+        except BaseException as fault:  # it belongs to the loop, not to this thread
+            end = _End(fault)
+        if isinstance(iterator, Generator):
+            iterator.close()
+        queue.put(end)
+
+    maker = Thread(target=make, name="streamdream-ahead", daemon=True)
+    maker.start()
+    try:
+        while True:
+            item = queue.get()
+            if isinstance(item, _End):
+                if item.fault is not None:
+                    raise item.fault
+                return
+            yield item
+    finally:
+        stopping.set()
+        while maker.is_alive():
+            with suppress(Empty):
+                queue.get(timeout=0.05)
+        maker.join()
+
+
+class Behind:
+    """A sink that is written to by a thread of its own, so that encoding and dreaming overlap.
+
+    A fault of the writing is raised by the next `write`, or at the end.
+    """
+
+    def __init__(self, sink: Sink, depth: int = DEPTH) -> None:
+        """Write to this sink, at most `depth` frames late."""
+        self._sink = sink
+        self._queue: Queue[Frame | None] = Queue(depth)
+        self._fault: BaseException | None = None
+        self._writer = Thread(target=self._work, name="streamdream-behind", daemon=True)
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know."""
+        return self._sink.notices
+
+    @property
+    def part(self) -> Path | None:
+        """Where an unfinished result lies, None if nowhere."""
+        return self._sink.part
+
+    def watch(self, frame: Frame, picture: Picture) -> None:
+        """Let the sink see an unfinished picture."""
+        self._sink.watch(frame, picture)
+
+    def write(self, frame: Frame) -> None:
+        """Take one frame, and wait only if the thread is too far behind."""
+        if self._fault is not None:
+            raise self._fault
+        self._queue.put(frame)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._sink.__enter__()
+        self._writer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what was taken, then complete the result or leave what there is."""
+        self._queue.put(None)
+        self._writer.join()
+        late = None if fault is self._fault else self._fault
+        cause = fault or late
+        self._sink.__exit__(type(cause) if cause else None, cause, trace)
+        if late is not None:
+            raise late
+
+    def _work(self) -> None:
+        while (frame := self._queue.get()) is not None:
+            if self._fault is None:
+                try:
+                    self._sink.write(frame)
+                except BaseException as fault:  # told to the loop
+                    self._fault = fault
