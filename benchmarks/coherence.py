@@ -40,7 +40,7 @@ from methods import GOOGLE, OURS, REFERENCE, ROWS, Counted, Method, Row, lines, 
 
 from streamdream import backbone
 from streamdream.backbone import Backbone
-from streamdream.frame import Frame
+from streamdream.frame import Frame, to_image
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, build
 from streamdream.sinks import VideoSink
@@ -336,8 +336,6 @@ def steady(clip: Clip, row: Row, count: int, options: Options) -> None:
 def cuts(clip: Clip, options: Options) -> None:
     """List the cuts of a clip, and how alike and strong the dream is after each."""
     motion, before, found = OpticalFlow(options.flow), None, []
-    from streamdream.frame import to_image
-
     with clip.open() as source:
         frames = list(source)
     for frame in frames:

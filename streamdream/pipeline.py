@@ -110,8 +110,8 @@ def redraw(
 
     Frames are read, and motion is found, by a thread of its own while the effect is at work:
     neither `frames` nor `motion` may be used, nor closed, elsewhere before the generator has
-    ended or has been closed. `watch` is called with the
-    frame and the unfinished picture after every step.
+    ended or has been closed. `watch` is called with the frame and the unfinished picture after
+    every step.
     """
     state: State | None = None
     with closing(ahead(views(frames, options, motion))) as seen:
