@@ -19,11 +19,12 @@ from torch import Tensor
 
 from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, resize
+from streamdream.governor import Scalar
 from streamdream.options import SMALLEST, Options
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
-WARM_JITTER = 8  # px; more of it boils once a dream is carried, less lets the grid show
-SETTLED = 0.7  # of a step, where a dream has been for a while: less would pale and soften it
+WARM_JITTER = 12  # px; more of it boils once a dream is carried, less lets the grid show
+SETTLED = 0.75  # of a step at the smaller octaves, where a dream has been for a while
 FILL_STEPS = 1  # per octave but the finest, where a dream is young
 FILL_FROM = 0.05  # share of the picture that has to be newly uncovered to be worth it
 
@@ -38,8 +39,8 @@ class Recipe:
 
     `steps` are gradient steps per octave, `finest_steps` those at full size, which cost
     more than all the others together. `young` (1, h, w) says where no dream was carried (1:
-    nothing there yet), None that all is equally new: elsewhere steps are SETTLED as large, and
-    `fill_steps` more are spent there at the smaller octaves.
+    nothing there yet), None that all is equally new: elsewhere steps are SETTLED as large,
+    at full size `effort` as large, and `fill_steps` more are spent there at smaller octaves.
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
     largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
     for one frame.
@@ -56,6 +57,7 @@ class Recipe:
     tile: int = 1024
     fill_steps: int = 0
     young: Mask | None = None
+    effort: Scalar | float = 1.0
 
 
 def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> Iterator[Picture]:
@@ -76,7 +78,8 @@ def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> I
             everywhere = [None] * recipe.finest_steps
         if recipe.young is not None:
             young = resize(recipe.young, size)
-            everywhere = [SETTLED + (1 - SETTLED) * young] * len(everywhere)
+            settled = recipe.effort if size == full else SETTLED
+            everywhere = [settled + (1 - settled) * young] * len(everywhere)
             everywhere += [young] * (recipe.fill_steps if size != full else 0)
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
@@ -248,7 +251,7 @@ class Dream:
         smaller ones where the dream has settled, and a few more where much of the picture was
         newly uncovered.
         """
-        warm = carried.reference is not None
+        warm = carried.governor is not None
         count = options.warm_steps if warm else options.steps
         fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
         recipe = Recipe(
@@ -262,6 +265,21 @@ class Dream:
             seed=(options.seed, index),
             tile=options.tile,
             fill_steps=FILL_STEPS if fill else 0,
+            effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
         )
         return dream(self.backbone, image, carried.delta, recipe)
+
+    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+        """How many bits more the layers respond to the result than to the image.
+
+        Half the log2 of the ratio of mean squares, mean over layers. Pictures larger than a
+        tile are looked at no larger than that.
+        """
+        height, width = image.shape[-2:]
+        scale = min(1.0, options.tile / max(height, width))
+        size = max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale))
+        layers = options.chosen_layers
+        with torch.no_grad():
+            found = [excitement(self.backbone(resize(x, size), layers)) for x in (result, image)]
+        return (found[0] - found[1]) / (2 * math.log(2) * len(layers))

@@ -128,7 +128,7 @@ class Look(BaseModel):
         "the first one, after a cut, or with --memory 0.",
     )
     warm_steps: Annotated[int, Parameter(group=DREAM)] = Field(
-        default=2,
+        default=1,
         ge=0,
         le=1000,
         description="The same on top of a carried dream; the finest octave gets half of them.",
@@ -169,7 +169,7 @@ class Look(BaseModel):
         default=0, ge=0, lt=2**63, description="Seed of all randomness."
     )
     memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
-        default=1.0,
+        default=3.0,
         ge=0,
         le=3600,
         description="Longest time constant, in seconds, of the carried dream's fading; it fades "

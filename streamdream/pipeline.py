@@ -22,20 +22,16 @@ from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from streamdream.frame import Delta, Frame, Image, Mask, composite, to_image, work_size
+from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
 from streamdream.options import Options
 from streamdream.threads import ahead
 
-Scalar = Float[Tensor, ""]  # left on its device: reading it would make the host wait
-
 Picture = Callable[[], Image]
 """Gives an image (3, h, w) in [0, 1]: a picture that is only drawn if somebody looks."""
 
-ROOM = 0.08  # about the change that a strong dream makes, of 1
 GROWN_UP = 3.0  # frames after which a place has all the dream it needs
 
 Watch = Callable[[Frame, Picture], None]
@@ -59,31 +55,28 @@ class State:
     """All that one frame hands to the next.
 
     `image` (3, h, w) the source at work size; `delta` (3, h, w) what the effect changed about
-    it; `age` (1, h, w) for how many frames each place has been dreamed, at most GROWN_UP;
-    `reference` the RMS of the delta at the start of the scene, which is held from then on
-    (in proportion to the room that the picture leaves);
-    `added` how much of the RMS the last frame added, 0 where a scene starts.
+    it; `age` (1, h, w) for how many frames each place has been dreamed, GROWN_UP from the
+    start where a scene starts; `governor` holds the scene's strength.
     """
 
     time: Fraction
     image: Image
     delta: Delta
     age: Mask
-    reference: Scalar
-    added: Scalar
+    governor: Governor
 
 
 @dataclass(frozen=True)
 class Carried:
     """What reaches a frame from the one before: a faded `delta` and the `age` it has.
 
-    `reference` is None where a scene starts; `uncovered` is the share of the picture that
+    `governor` is None where a scene starts; `uncovered` is the share of the picture that
     nothing could be carried to.
     """
 
     delta: Delta
     age: Mask
-    reference: Scalar | None
+    governor: Governor | None = None
     uncovered: float = 1.0
 
 
@@ -95,6 +88,10 @@ class Effect(Protocol):
         self, image: Image, carried: Carried, options: Options, index: int
     ) -> Iterator[Picture]:
         """Yield after every step; the last picture is the result."""
+        ...
+
+    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+        """How much of the effect `result` shows on top of `image`, in bits."""
         ...
 
 
@@ -123,7 +120,7 @@ def redraw(
             for picture in effect(image, carried, now, frame.index):
                 if watch is not None:
                     watch(frame, picture)
-            state = advance(carried, image, picture(), frame.time)
+            state = advance(carried, image, picture(), frame.time, effect, now)
             yield replace(frame, pixels=composite(frame.pixels, state.delta, now.strength))
 
 
@@ -145,46 +142,41 @@ def carry(
 ) -> Carried:
     """Carry the last delta to where its things are now, and let it fade.
 
-    A governor says how much: so much that what the effect adds brings the dream back to the
-    strength it had at the scene's start. Else a still picture would burn in and a busy one
-    would pale. But it fades at least by exp(-dt / `memory`): with time, not with frames.
+    The governor says how much of it stays, but it fades at least by exp(-dt / `memory`): with
+    time, not with frames.
     """
     if state is None or movement is None or movement.cut:
-        return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]), None)
+        return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]))
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
-    reference = state.reference * (_room(image) / _room(state.image))
-    strength = _rms(state.delta).clamp_min(1e-6)
     most = math.exp(-float(time - state.time) / memory)
-    keep = ((reference - state.added) / strength).clamp(0, most)
+    keep = state.governor.keep(image, state.delta).clamp_max(most)
     return Carried(
         warp(state.delta, flow) * (trust * keep),
         warp(state.age, flow, sharp=False) * trust,
-        reference,
+        state.governor,
         uncovered=1 - float(movement.trust.mean()),
     )
 
 
-def advance(carried: Carried, image: Image, result: Image, time: Fraction) -> State:
+def advance(
+    carried: Carried,
+    image: Image,
+    result: Image,
+    time: Fraction,
+    effect: Effect,
+    options: Options,
+) -> State:
     """The state after a frame."""
     delta = result - image
-    strength = _rms(delta)
-    if carried.reference is None:
+    governor = carried.governor
+    if governor is None:
         age = torch.full_like(carried.age, GROWN_UP)
-        return State(time, image, delta, age, strength, torch.zeros_like(strength))
-    age = (carried.age + 1).clamp(max=GROWN_UP)
-    added = strength - _rms(carried.delta)
-    return State(time, image, delta, age, carried.reference, added)
-
-
-def _rms(delta: Delta) -> Scalar:
-    return delta.square().mean().sqrt()
-
-
-def _room(image: Image) -> Scalar:
-    """The RMS that a change of +-ROOM keeps when black and white cut it off.
-
-    A scene that begins in the dark leaves a dream less room; without this its strength would
-    stay at that when the light comes.
-    """
-    down, up = image.clamp(0, ROOM), (1 - image).clamp(0, ROOM)
-    return ((down.square() + up.square()) / 2).mean().sqrt()
+        response = effect.response(image, result, options)
+        governor = Governor.begin(image, delta, response, age.mean(), time)
+        return State(time, image, delta, age, governor)
+    age = carried.age + 1
+    governor = governor.after(image, carried.delta, delta)
+    if governor.due(time):
+        response = effect.response(image, result, options)
+        governor = governor.looked(time, response, age.mean())
+    return State(time, image, delta, age, governor)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from streamdream.dream import (
     whole_slope,
 )
 from streamdream.frame import Image, work_size
+from streamdream.governor import Governor
 from streamdream.options import Options, build
 from streamdream.pipeline import Carried, Picture
 
@@ -124,13 +126,36 @@ def test_steps_are_spent_where_they_are_needed(
     lite0: Backbone, photo: Image, warm: bool, uncovered: float, pictures: int
 ) -> None:
     options = Options(octaves=2, steps=5, warm_steps=4)
-    reference = torch.tensor(0.05) if warm else None
-    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), reference, uncovered)
+    carried = Carried(
+        torch.zeros_like(photo), torch.zeros(1, 120, 160), governor() if warm else None, uncovered
+    )
     assert len(list(Dream(lite0)(photo, carried, options, 0))) == pictures
 
 
+def governor() -> Governor:
+    delta = torch.full((3, 32, 32), 0.05)
+    return Governor.begin(delta + 0.4, delta, torch.tensor(1.0), torch.tensor(3.0), Fraction(0))
+
+
+def test_the_response_tells_more_of_a_dream_from_less(lite0: Backbone, photo: Image) -> None:
+    effect, options = Dream(lite0), Options(layers=("block5",))
+    assert float(effect.response(photo, photo, options)) == 0
+    delta = last(lite0, photo, torch.zeros_like(photo), RECIPE) - photo
+    half, whole = (float(effect.response(photo, photo + k * delta, options)) for k in (0.5, 1))
+    assert whole > 1.2 * half > 0.05
+
+
+def test_less_effort_makes_smaller_steps_at_full_size(lite0: Backbone, photo: Image) -> None:
+    recipe = replace(RECIPE, octaves=1, finest_steps=1, young=torch.zeros(1, 120, 160))
+    full, third = (
+        (last(lite0, photo, torch.zeros_like(photo), replace(recipe, effort=e)) - photo)
+        for e in (1.0, 0.3)
+    )
+    assert float(third.abs().mean()) == pytest.approx(0.3 * float(full.abs().mean()), rel=0.05)
+
+
 def test_warm_steps_zero_adds_nothing(lite0: Backbone, photo: Image) -> None:
-    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), torch.tensor(0.05))
+    carried = Carried(torch.zeros_like(photo), torch.zeros(1, 120, 160), governor())
     assert list(Dream(lite0)(photo, carried, Options(warm_steps=0), 0)) == []
 
 

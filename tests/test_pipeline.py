@@ -13,6 +13,7 @@ import torch
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.frame import Frame, Image, Pixels, to_image, work_size
+from streamdream.governor import Governor, Scalar
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import Carried, Picture, State, carry, redraw
@@ -45,6 +46,9 @@ class Adding:
         self.seen.append(carried)
         yield (image + carried.delta + self.amount).clone
 
+    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+        return (result - image).mean()
+
 
 def moved(dx: float, like: Image) -> Movement:
     flow = torch.zeros(2, *like.shape[1:])
@@ -53,8 +57,13 @@ def moved(dx: float, like: Image) -> Movement:
 
 
 def scene(image: Image, delta: Image, reference: float, added: float = 0.0) -> State:
-    ages = torch.ones_like(image[:1])
-    return State(Fraction(0), image, delta, ages, torch.tensor(reference), torch.tensor(added))
+    one = torch.tensor(1.0)
+    governor = replace(
+        Governor.begin(image, delta, one, one, Fraction(0)),
+        reference=torch.tensor(reference),
+        added=torch.tensor(added),
+    )
+    return State(Fraction(0), image, delta, torch.ones_like(image[:1]), governor)
 
 
 class Moving:
@@ -111,7 +120,7 @@ def test_a_scene_that_begins_in_the_dark_gets_its_strength_with_the_light(
 def test_nothing_crosses_a_cut() -> None:
     effect = Adding()
     list(redraw(grey_frames(4), QUICK, effect, Moving(0, cut_at=2)))
-    assert [c.reference is None for c in effect.seen] == [True, False, True, False]
+    assert [c.governor is None for c in effect.seen] == [True, False, True, False]
     assert float(effect.seen[2].delta.abs().max()) == 0
     assert float(effect.seen[1].delta.mean()) > 0.05
 
@@ -119,7 +128,7 @@ def test_nothing_crosses_a_cut() -> None:
 def test_memory_zero_dreams_every_frame_on_its_own() -> None:
     effect, motion = Adding(), Moving(0)
     list(redraw(grey_frames(3), QUICK.model_copy(update={"memory": 0.0}), effect, motion))
-    assert all(c.reference is None for c in effect.seen)
+    assert all(c.governor is None for c in effect.seen)
     assert motion.calls == 0
 
 
@@ -147,7 +156,7 @@ def test_a_size_change_in_mid_stream_starts_anew() -> None:
     effect, motion = Adding(), Moving(0)
     larger = [Frame(np.full((80, 96, 3), 40, np.uint8), Fraction(n, 25), n) for n in (2, 3)]
     list(redraw([*grey_frames(2), *larger], QUICK, effect, motion))
-    assert [c.reference is None for c in effect.seen] == [True, False, True, False]
+    assert [c.governor is None for c in effect.seen] == [True, False, True, False]
     assert motion.calls == 2
 
 
