@@ -57,6 +57,7 @@ STAGES: tuple[tuple[str, object, str], ...] = (
     ("trust", motion, "trusted"),
     ("warp", pipeline, "warp"),
     (NETWORK, dream, "whole_slope"),
+    (NETWORK, dream.Dream, "response"),
     ("pyramid", dream, "normalised"),
     ("composite", pipeline, "composite"),
     ("encode", sinks.VideoSink, "write"),

@@ -20,6 +20,7 @@ from torch import Tensor
 from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, resize
 from streamdream.governor import Scalar
+from streamdream.graphs import Replayed, Slope
 from streamdream.options import SMALLEST, Options
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
@@ -60,11 +61,18 @@ class Recipe:
     effort: Scalar | float = 1.0
 
 
-def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> Iterator[Picture]:
+def dream(
+    backbone: Backbone,
+    image: Image,
+    carried: Delta,
+    recipe: Recipe,
+    slope: Slope | None = None,
+) -> Iterator[Picture]:
     """Dream `image` (3, h, w) on from the `carried` change (3, h, w); yields after every step.
 
     The last picture is the result. What was carried is never rebuilt from a small octave:
     the octaves start from image + carried, and `detail` holds only what this frame adds.
+    `slope` is `steepest` or something that gives the same.
     """
     rng = np.random.default_rng(recipe.seed)
     start = (image + carried).clamp(0, 1)
@@ -84,7 +92,7 @@ def dream(backbone: Backbone, image: Image, carried: Delta, recipe: Recipe) -> I
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
             move = int(shift[0]), int(shift[1])
-            push = ascent(backbone, x, recipe.layers, move, recipe.tile)
+            push = ascent(backbone, x, recipe.layers, move, recipe.tile, slope or steepest)
             push = push * (recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
@@ -108,22 +116,34 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
 
 
 def ascent(
-    backbone: Backbone, x: Image, layers: tuple[str, ...], shift: tuple[int, int], tile: int
+    backbone: Backbone,
+    x: Image,
+    layers: tuple[str, ...],
+    shift: tuple[int, int],
+    tile: int,
+    slope: Slope,
 ) -> Delta:
     """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
-    back, so that the grid leaves no trace. What is larger than `tile` pixels either way is
-    seen in pieces.
+    back, so that the grid leaves no trace.
     """
-    rolled = torch.roll(x, shift, (-2, -1))
-    slope = tiled_slope if max(x.shape[-2:]) > tile else whole_slope
-    gradient = normalised(slope(backbone, rolled, layers, tile))
+    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), layers, tile)
     gradient = torch.roll(gradient, (-shift[0], -shift[1]), (-2, -1))
     return gradient / gradient.abs().mean().clamp_min(1e-12)
 
 
-def whole_slope(backbone: Backbone, x: Image, layers: tuple[str, ...], _tile: int = 0) -> Delta:
+def steepest(backbone: Backbone, x: Image, layers: tuple[str, ...], tile: int) -> Delta:
+    """The normalised gradient (3, h, w) of the excitement of `layers`.
+
+    What is larger than `tile` pixels either way is seen in pieces.
+    """
+    if max(x.shape[-2:]) > tile:
+        return normalised(tiled_slope(backbone, x, layers, tile))
+    return normalised(whole_slope(backbone, x, layers))
+
+
+def whole_slope(backbone: Backbone, x: Image, layers: tuple[str, ...]) -> Delta:
     """The gradient (3, h, w) of the excitement of `layers`."""
     seen = x.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -225,7 +245,8 @@ def normalised(gradient: Delta, bands: int = BANDS) -> Delta:
 
 
 def _halved(x: Tensor) -> Tensor:
-    row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device) / 8
+    # 1 3 3 1, made on the device: a copy from the host could not be recorded.
+    row = (4 - (2 * torch.arange(4, device=x.device) - 3).abs()) / 8
     kernel = (row[:, None] * row).expand(3, 1, 4, 4)
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=3)
 
@@ -240,6 +261,7 @@ class Dream:
     def __init__(self, backbone: Backbone) -> None:
         """Dream with this network."""
         self.backbone = backbone
+        self._slope = Replayed(steepest)
 
     def __call__(
         self, image: Image, carried: Carried, options: Options, index: int
@@ -268,7 +290,7 @@ class Dream:
             effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
         )
-        return dream(self.backbone, image, carried.delta, recipe)
+        return dream(self.backbone, image, carried.delta, recipe, self._slope)
 
     def response(self, image: Image, result: Image, options: Options) -> Scalar:
         """How many bits more the layers respond to the result than to the image.

@@ -76,7 +76,9 @@ def test_a_still_picture_does_not_dream_ever_stronger(lite0: Backbone) -> None:
     image = to_image(frames[0].pixels, work_size(frames[0].pixels.shape[:2], 135))
     results = list(redraw(frames, options, effect, OpticalFlow()))
     first, last = (
-        float(effect.response(image, to_image(r.pixels, image.shape[-2:]), options))
+        float(
+            effect.response(image, to_image(r.pixels, work_size(r.pixels.shape[:2], 135)), options)
+        )
         for r in (results[0], results[-1])
     )
     assert last == pytest.approx(first, rel=0.12)

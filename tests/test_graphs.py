@@ -1,0 +1,107 @@
+"""What decides about recordings; recording itself needs a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from streamdream.backbone import Backbone, load
+from streamdream.dream import steepest
+from streamdream.frame import Image
+from streamdream.graphs import KEPT, Replayed
+
+LAYERS = ("block3",)
+Function = Callable[[Tensor], Tensor]
+
+
+class Recorder:
+    """Stands in for CUDA graphs: a fixed input, a fixed output, as they have."""
+
+    def __init__(self, spoil: Callable[[Tensor], Tensor] = lambda y: y) -> None:
+        self.made, self.replayed, self._spoil = 0, 0, spoil
+
+    def __call__(self, function: Function, x: Tensor) -> Function:
+        self.made += 1
+        given, result = x.clone(), torch.zeros_like(x)
+
+        def replay(y: Tensor) -> Tensor:
+            self.replayed += 1
+            given.copy_(y)
+            result.copy_(self._spoil(function(given)))
+            return result
+
+        return replay
+
+
+def test_a_shape_is_recorded_once_and_then_replayed(lite0: Backbone, photo: Image) -> None:
+    record = Recorder()
+    slope = Replayed(steepest, record, "cpu")
+    small = photo[:, :64, :96]
+    for x in (photo, small, photo, small, photo.flip(-2)):
+        assert torch.equal(slope(lite0, x, LAYERS, 1024), steepest(lite0, x, LAYERS, 1024))
+    assert record.made == 2
+    assert record.replayed == 2 + 5  # two of them to see whether the recording can be trusted
+
+
+def test_other_layers_are_another_recording(lite0: Backbone, photo: Image) -> None:
+    record = Recorder()
+    slope = Replayed(steepest, record, "cpu")
+    for layers in (LAYERS, ("block5",)):
+        assert torch.equal(slope(lite0, photo, layers, 1024), steepest(lite0, photo, layers, 1024))
+    assert record.made == 2
+
+
+@pytest.mark.parametrize("spoil", [torch.zeros_like, lambda y: y.flip(-1), lambda y: y * torch.nan])
+def test_a_recording_that_gives_something_else_is_not_used(
+    lite0: Backbone, photo: Image, spoil: Callable[[Tensor], Tensor]
+) -> None:
+    record = Recorder(spoil)
+    slope = Replayed(steepest, record, "cpu")
+    for _ in range(2):
+        assert torch.equal(slope(lite0, photo, LAYERS, 1024), steepest(lite0, photo, LAYERS, 1024))
+    assert (record.made, record.replayed) == (1, 1)
+
+
+def test_a_recording_that_fails_is_not_tried_again(lite0: Backbone, photo: Image) -> None:
+    tries = []
+
+    def record(_function: Function, _x: Tensor) -> Function:
+        tries.append(1)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    slope = Replayed(steepest, record, "cpu")
+    for _ in range(2):
+        assert torch.equal(slope(lite0, photo, LAYERS, 1024), steepest(lite0, photo, LAYERS, 1024))
+    assert len(tries) == 1
+
+
+def test_only_so_many_recordings_are_kept(lite0: Backbone, photo: Image) -> None:
+    record = Recorder()
+    slope = Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")
+    for width in range(33, 33 + KEPT + 1):
+        slope(lite0, photo[:, :64, :width], LAYERS, 1024)
+    slope(lite0, photo[:, :64, :49], LAYERS, 1024)
+    assert record.made == KEPT + 1
+    slope(lite0, photo[:, :64, :33], LAYERS, 1024)
+    assert record.made == KEPT + 2
+
+
+def test_without_a_gpu_and_for_pieces_nothing_is_recorded(lite0: Backbone, photo: Image) -> None:
+    record = Recorder()
+    Replayed(steepest, record)(lite0, photo, LAYERS, 1024)
+    Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")(lite0, photo, LAYERS, 100)
+    assert record.made == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_graphs_give_what_the_slope_gives(photo: Image) -> None:
+    net, x = load("efficientnet-lite0", "cuda"), photo.to("cuda")
+    slope = Replayed(steepest)
+    for y in (x, x.flip(-1), x):
+        direct = steepest(net, y, LAYERS, 1024)
+        assert torch.allclose(slope(net, y, LAYERS, 1024), direct, atol=1e-2)
+    assert all(kept is not None for kept in slope._kept.values())
