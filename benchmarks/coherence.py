@@ -43,8 +43,8 @@ from streamdream.backbone import Backbone
 from streamdream.frame import Frame, to_image
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, build
-from streamdream.sinks import VideoSink
 from streamdream.sources import VideoSource
+from streamdream.video_sink import VideoSink
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "clip.mp4"
 MOST_STEPS = 10  # that other tools' authors take

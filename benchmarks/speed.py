@@ -38,7 +38,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamdream import backbone, dream, motion, pipeline, run, sinks, sources
+from streamdream import backbone, dream, motion, pipeline, run, sources, video_sink
 from streamdream.dream import octave_sizes
 from streamdream.options import Options, build
 from streamdream.sources import Counts, VideoInfo
@@ -60,7 +60,7 @@ STAGES: tuple[tuple[str, object, str], ...] = (
     (NETWORK, dream.Dream, "response"),
     ("pyramid", dream, "normalised"),
     ("composite", pipeline, "composite"),
-    ("encode", sinks.VideoSink, "write"),
+    ("encode", video_sink.VideoSink, "write"),
 )
 
 

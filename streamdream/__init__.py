@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from streamdream.pipeline import redraw as redraw
     from streamdream.run import dream_file as dream_file
     from streamdream.sinks import PictureSink as PictureSink
-    from streamdream.sinks import VideoSink as VideoSink
     from streamdream.sources import VideoSource as VideoSource
+    from streamdream.video_sink import VideoSink as VideoSink
 
 __version__ = version("streamdream")
 
@@ -44,7 +44,7 @@ _HOME = {
     "redraw": "pipeline",
     "dream_file": "run",
     "PictureSink": "sinks",
-    "VideoSink": "sinks",
+    "VideoSink": "video_sink",
     "VideoSource": "sources",
 }
 

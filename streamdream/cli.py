@@ -65,7 +65,7 @@ def dream(
         Parameter(
             alias="-o",
             group=INPUT,
-            help="File to write: mp4, mov, mkv, png or jpg. Without it a window shows the result.",
+            help="File to write: mp4, mov, mkv, webm, png or jpg. Without it a window shows the result.",
         ),
     ] = None,
     preset: Annotated[

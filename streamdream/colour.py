@@ -53,22 +53,30 @@ class Colour:
         )
 
 
+def is_deep(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame has more than 8 bits a colour."""
+    return max(component.bits for component in frame.format.components) > 8
+
+
 def decoded(
-    frame: av.VideoFrame, colour: Colour, size: Size, reformatter: VideoReformatter
+    frame: av.VideoFrame, colour: Colour, size: Size, deep: bool, reformatter: VideoReformatter
 ) -> Pixels:
-    """RGB pixels of a decoded frame, resized to `size` (h, w), not yet turned upright."""
+    """RGB pixels of a decoded frame, resized to `size` (h, w), not yet turned upright.
+
+    `deep` asks for uint16 instead of uint8.
+    """
     h, w = size
     rgb = reformatter.reformat(
         frame,
         width=w,
         height=h,
-        format="rgb24",
+        format="rgb48le" if deep else "rgb24",
         src_colorspace=colour.matrix,
         src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=EXACT,
     )
-    return rgb.to_ndarray().astype(np.uint8, copy=False)
+    return rgb.to_ndarray().astype(np.uint16 if deep else np.uint8, copy=False)
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
@@ -79,7 +87,7 @@ def _is_full_range(frame: av.VideoFrame) -> bool:
 
 
 class ToVideo:
-    """Turns RGB pixels of one size into frames of limited range for an encoder.
+    """Turns RGB pixels of one size into frames for an encoder: YUV of limited range, or RGB.
 
     A filter graph, because only that can say where chroma samples lie: on the left, as H.264
     means them and as decoded frames have them. Else every pass would move colours by a
@@ -88,24 +96,34 @@ class ToVideo:
 
     def __init__(self, size: Size, colour: Colour, pixel_format: str) -> None:
         """Prepare for pixels of `size` (h, w)."""
-        h, w = size
-        matrix = MATRIX_NAMES[colour.matrix]
-        scale = (
-            "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:in_range=pc:out_range=tv"
-            f":out_color_matrix={matrix}:out_chroma_loc=left"
-        )
-        self._graph = Graph()
-        source = self._graph.add_buffer(
-            width=w, height=h, format=VideoFormat("rgb24", w, h), time_base=TICK
-        )
-        chain = [source, self._graph.add("scale", scale)]
-        chain.append(self._graph.add("format", f"pix_fmts={pixel_format}"))
-        chain.append(self._graph.add("buffersink"))
-        self._graph.link_nodes(*chain).configure()
+        self._size, self._format = size, VideoFormat(pixel_format)
+        self._scale = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:in_range=pc"
+        if self._format.is_rgb:
+            self._scale += ":out_range=pc"
+        else:
+            matrix = MATRIX_NAMES[colour.matrix]
+            self._scale += f":out_range=tv:out_color_matrix={matrix}:out_chroma_loc=left"
+        self._graph: Graph | None = None
+        self._given = ""
 
     def __call__(self, pixels: Pixels) -> av.VideoFrame:
-        """A frame without a time, from RGB pixels (h, w, 3)."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        """A frame without a time, from RGB pixels (h, w, 3), uint8 or uint16."""
+        given = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+        if self._graph is None or given != self._given:
+            self._graph, self._given = self._configured(given), given
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=given)
         frame.pts, frame.time_base = 0, TICK
         self._graph.push(frame)
         return cast(av.VideoFrame, self._graph.pull())
+
+    def _configured(self, given: str) -> Graph:
+        h, w = self._size
+        graph = Graph()
+        chain = [
+            graph.add_buffer(width=w, height=h, format=VideoFormat(given, w, h), time_base=TICK),
+            graph.add("scale", self._scale),
+            graph.add("format", f"pix_fmts={self._format.name}"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*chain).configure()
+        return graph

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from streamdream.codecs import CONTAINERS
 from streamdream.errors import SinkError, SourceError, words
 
-VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
@@ -42,7 +42,7 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
 
     Looks at the ending, the folder, files already there, and that the input is not the output.
     """
-    known = [*VIDEO_FORMATS, *PICTURE_FORMATS]
+    known = [*CONTAINERS, *PICTURE_FORMATS]
     if path.suffix.lower() not in known:
         ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
         raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))

@@ -4,7 +4,8 @@ Conventions, for the whole package:
 - Image: float32 RGB in [0, 1], shape (3, h, w), on the run's device, no batch axis.
 - Delta: float32 (3, h, w), a change to an image, -1 to 1.
 - Mask: float32 (1, h, w) in [0, 1]; in a trust mask 1 means: trust the past.
-- Pixels: uint8 RGB, shape (h, w, 3), in main memory.
+- Pixels: uint8 RGB, shape (h, w, 3), in main memory; uint16 where a source has more than 8
+  bits a colour, scaled to the whole range.
 - Flow: float32 (2, h, w), backward, in pixels (dx, dy): now[y, x] was at
   before[y + dy, x + dx].
 - Times and rates are `fractions.Fraction`, in seconds. Sizes are (h, w); WxH is for people.
@@ -21,7 +22,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt16
 from torch import Tensor
 
 # Shapes with the same letters are the same size within one signature; tests check them.
@@ -32,7 +33,8 @@ Flow = Float[Tensor, "2 h w"]
 Planes = Float[Tensor, "c h w"]
 Resized = Float[Tensor, "c _ _"]
 Array = Float[np.ndarray, "h w c"]
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
+Bytes = UInt8[np.ndarray, "h w 3"]
 Size = tuple[int, int]
 
 
@@ -40,7 +42,7 @@ Size = tuple[int, int]
 class Frame:
     """One picture of a stream.
 
-    `pixels` (h, w, 3) uint8 RGB, upright; `time` when it is first shown, in seconds;
+    `pixels` (h, w, 3) uint8 or uint16 RGB, upright; `time` when it is first shown, in seconds;
     `index` its number in the stream it came from, counted from 0; `duration` how long it is
     shown, in seconds, None if that is not known.
     """
@@ -68,10 +70,22 @@ def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> 
     if pixels.shape[:2] != size:
         how = cv2.INTER_AREA if h < pixels.shape[0] else cv2.INTER_CUBIC
         scaled = cv2.resize(pixels, (w, h), interpolation=how)
-    return planes(scaled.astype(np.float32) * np.float32(1 / 255), device)
+    return planes(scaled.astype(np.float32) * np.float32(1 / white(pixels)), device)
 
 
-def to_pixels(image: Image) -> Pixels:
+def white(pixels: Pixels) -> int:
+    """The largest value that these pixels can have."""
+    return int(np.iinfo(pixels.dtype).max)
+
+
+def eight_bits(pixels: Pixels) -> Bytes:
+    """The same pixels as uint8, rounded to the nearest value."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def to_pixels(image: Image) -> Bytes:
     """An image (3, h, w) in [0, 1] as pixels (h, w, 3), rounded to the nearest value."""
     return np.round(interleaved(image).clip(0, 1) * 255).astype(np.uint8)
 
@@ -85,10 +99,11 @@ def composite(pixels: Pixels, delta: Resized, strength: float) -> Pixels:
     if strength == 0:
         return pixels
     h, w = pixels.shape[:2]
-    change = interleaved(delta) * np.float32(255 * strength)
+    change = interleaved(delta) * np.float32(white(pixels) * strength)
     if change.shape[:2] != (h, w):
         change = cv2.resize(change, (w, h), interpolation=cv2.INTER_CUBIC)
-    return cv2.add(pixels, change, dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+    depth = cv2.CV_8U if pixels.dtype == np.uint8 else cv2.CV_16U
+    return cv2.add(pixels, change, dtype=depth).astype(pixels.dtype, copy=False)
 
 
 def resize(image: Planes, size: Size) -> Resized:

@@ -202,11 +202,19 @@ class Options(Look):
         description="Size that the result is fitted into, as 640x360; its shape stays. "
         "Default: the source's.",
     )
-    crf: Annotated[float, Parameter(group=OUTPUT)] = Field(
-        default=18,
+    codec: Annotated[
+        Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1"], Parameter(group=OUTPUT)
+    ] = Field(
+        default="auto",
+        description="Codec of a video: auto takes H.264 (webm: VP9), and one that keeps them "
+        "where the source has more than 8 bits a colour.",
+    )
+    crf: Annotated[float | None, Parameter(group=OUTPUT)] = Field(
+        default=None,
         ge=0,
-        le=51,
-        description="H.264 quality: 0 is lossless, 18 looks so, 28 is small.",
+        le=63,
+        description="Quality: 0 is the best, higher is smaller, up to 51 (av1, vp9: 63). By "
+        "default what looks lossless: 18 for H.264, 20 for HEVC, 24 for AV1 and VP9.",
     )
     encoder_preset: Annotated[
         Literal[
@@ -214,7 +222,9 @@ class Options(Look):
             "medium", "slow", "slower", "veryslow",
         ],
         Parameter(group=OUTPUT),
-    ] = Field(default="medium", description="H.264 effort: slow makes small files.")  # fmt: skip
+    ] = Field(
+        default="medium", description="Effort of encoders that know such: slow makes small files."
+    )  # fmt: skip
     overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
         default=False, description="Replace files that exist."
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from streamdream import backbone
+from streamdream.codecs import check_codec
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.files import check_source, check_target, is_picture
@@ -19,9 +20,10 @@ from streamdream.frame import Frame
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import Picture, redraw
-from streamdream.sinks import PictureSink, Sink, Stopped, VideoSink
+from streamdream.sinks import PictureSink, Sink, Stopped
 from streamdream.sources import Counts, VideoInfo, VideoSource
 from streamdream.threads import Behind
+from streamdream.video_sink import VideoSink
 
 
 class Listener(Protocol):
@@ -94,6 +96,8 @@ def dream_file(
     check_source(source)
     if target is not None:
         check_target(target, source, options.overwrite)
+        if not is_picture(target):
+            check_codec(target, options.codec, options.crf)
     with VideoSource(
         source, options.start, options.end, options.frames, options.fitted_size
     ) as frames:
@@ -141,10 +145,8 @@ def _sink(target: Path | None, source: VideoSource, options: Options) -> Callabl
         window = Window(str(source.path.name), source.info)
         return lambda: window
     if not is_picture(target):
-        crf, preset = options.crf, options.encoder_preset
-        return lambda: Behind(
-            VideoSink(target, source.info, source.companions, crf, preset, comment)
-        )
+        how = options.codec, options.crf, options.encoder_preset
+        return lambda: Behind(VideoSink(target, source.info, source.companions, *how, comment))
     if not source.info.still and options.frames != 1:
         cure = "add --frames 1 (and --start), or name a video file"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)

@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from streamdream.colour import Colour, decoded
+from streamdream.colour import Colour, decoded, is_deep
 from streamdream.companions import Companions, is_cover
 from streamdream.errors import SourceError, words
 from streamdream.files import check_source
@@ -42,7 +42,8 @@ class VideoInfo:
 
     `size` (h, w) upright, as delivered; `rate` frames a second on average, None if unknown;
     `time_base` the unit of its times; `frames` how many there are about, None if unknown;
-    `sample_aspect` width over height of one pixel; `still` True for a single picture.
+    `sample_aspect` width over height of one pixel; `still` True for a single picture; `deep`
+    that there are more than 8 bits a colour, delivered as uint16.
     """
 
     size: Size
@@ -52,6 +53,7 @@ class VideoInfo:
     sample_aspect: Fraction
     colour: Colour
     still: bool
+    deep: bool = False
 
 
 @dataclass
@@ -115,7 +117,9 @@ class VideoSource:
         """Frames in order, with increasing times."""
         self.companions.begin()
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
-            pixels = decoded(picture, self.info.colour, self._coded_size, self._reformatter)
+            pixels = decoded(
+                picture, self.info.colour, self._coded_size, self.info.deep, self._reformatter
+            )
             upright = np.ascontiguousarray(np.rot90(pixels, self._turns))
             yield Frame(upright, time, index, _duration(picture))
             if index + 1 == self._wanted:
@@ -253,6 +257,7 @@ class VideoSource:
             sample_aspect=aspect,
             colour=Colour.of(first),
             still=still,
+            deep=is_deep(first),
         )
 
     def _expected_frames(self) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pygame
 
 from streamdream.errors import SinkError
-from streamdream.frame import Frame, Pixels, to_pixels
+from streamdream.frame import Bytes, Frame, eight_bits, to_pixels
 from streamdream.pipeline import Picture
 from streamdream.sinks import Stopped
 from streamdream.sources import VideoInfo
@@ -44,7 +44,7 @@ class Window:
 
     def write(self, frame: Frame) -> None:
         """Show a finished frame."""
-        self._show(frame.pixels)
+        self._show(eight_bits(frame.pixels))
 
     def watch(self, frame: Frame, picture: Picture) -> None:
         """Show an unfinished picture now and then, and see whether the window was closed."""
@@ -83,7 +83,7 @@ class Window:
         finally:
             pygame.display.quit()
 
-    def _show(self, pixels: Pixels) -> None:
+    def _show(self, pixels: Bytes) -> None:
         self._poll()
         assert self._screen is not None
         surface = pygame.surfarray.make_surface(np.ascontiguousarray(pixels.swapaxes(0, 1)))

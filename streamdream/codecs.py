@@ -1,0 +1,121 @@
+"""Which codec goes into which file, and how each is asked for quality.
+
+Plain tables that import nothing heavy, so that a wrong combination is answered at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamdream.errors import OptionError, SinkError
+
+# From x264's names of effort to what other encoders count.
+EFFORTS = {
+    "ultrafast": 0, "superfast": 1, "veryfast": 2, "faster": 3, "fast": 4,
+    "medium": 5, "slow": 6, "slower": 7, "veryslow": 8,
+}  # fmt: skip
+SVT_PRESETS = (12, 11, 10, 9, 8, 7, 5, 4, 2)
+VP9_SPEEDS = (8, 7, 6, 5, 4, 3, 2, 1, 0)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A way to encode pictures.
+
+    `pixels` and `deep` name libav's pixel formats for 8 bits and for more, `deep` None where
+    there is none that players know. `crf` is the quality that looks lossless, None where there
+    is nothing to choose, `worst` the end of its scale. `lossless` codecs keep RGB as it is;
+    `halved` ones store colour at half size and need even sides.
+    """
+
+    name: str
+    title: str
+    encoder: str
+    pixels: str
+    deep: str | None
+    crf: float | None = None
+    worst: float = 51
+    lossless: bool = False
+    halved: bool = True
+
+    def options(self, crf: float, effort: str, second: int) -> dict[str, str]:
+        """Options of libav's encoder; `second` is how many frames one lasts.
+
+        A killed run keeps what was written up to the last key frame: one about every second.
+        """
+        if self.name == "h264":
+            return {"crf": f"{crf:g}", "preset": effort, "g": str(second)}
+        if self.name == "hevc":
+            quiet = f"log-level=error:keyint={second}"
+            return {"crf": f"{crf:g}", "preset": effort, "x265-params": quiet}
+        if self.name == "av1":
+            speed = SVT_PRESETS[EFFORTS[effort]]
+            return {"crf": f"{crf:g}", "preset": str(speed), "g": str(second)}
+        if self.name == "vp9":
+            speed = VP9_SPEEDS[EFFORTS[effort]]
+            return {
+                "crf": f"{crf:g}", "b": "0", "deadline": "good", "row-mt": "1",
+                "cpu-used": str(min(5, speed)), "g": str(second),
+            }  # fmt: skip
+        if self.name == "prores":
+            return {"profile": "hq", "vendor": "apl0"}
+        return {"level": "3", "slicecrc": "1", "g": "1"}
+
+
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("h264", "H.264", "libx264", "yuv420p", None, 18),
+        Codec("hevc", "HEVC", "libx265", "yuv420p", "yuv420p10le", 20),
+        Codec("av1", "AV1", "libsvtav1", "yuv420p", "yuv420p10le", 24, 63),
+        Codec("vp9", "VP9", "libvpx-vp9", "yuv420p", None, 24, 63),
+        Codec("prores", "ProRes", "prores_ks", "yuv422p10le", "yuv422p10le"),
+        Codec("ffv1", "FFV1", "ffv1", "bgr0", "gbrp16le", lossless=True, halved=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of video file: libav's name of it, and the codecs it takes, the usual one first."""
+
+    name: str
+    codecs: tuple[str, ...]
+
+
+CONTAINERS = {
+    ".mp4": Container("mp4", ("h264", "hevc", "av1", "vp9")),
+    ".m4v": Container("mp4", ("h264", "hevc")),
+    ".mov": Container("mov", ("h264", "hevc", "prores")),
+    ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9", "prores", "ffv1")),
+    ".webm": Container("webm", ("vp9", "av1")),
+}
+
+
+def check_codec(path: Path, codec: str, crf: float | None) -> None:
+    """Raise SinkError or OptionError if a video file cannot be written so."""
+    container = CONTAINERS[path.suffix.lower()]
+    if codec != "auto" and codec not in container.codecs:
+        others = [ending for ending, c in CONTAINERS.items() if codec in c.codecs]
+        raise SinkError(
+            path,
+            f"{path.suffix} files do not hold {CODECS[codec].title}",
+            f"use --codec {' or '.join(container.codecs)}, or name it {' or '.join(others)}",
+        )
+    chosen = CODECS[container.codecs[0] if codec == "auto" else codec]
+    if crf is None:
+        return
+    if chosen.crf is None:
+        raise OptionError(f"--crf {crf:g}", f"{chosen.title} has no such quality", "leave it out")
+    if crf > chosen.worst:
+        raise OptionError(f"--crf {crf:g}", f"{chosen.title} goes from 0 to {chosen.worst:g}")
+
+
+def choose_codec(path: Path, codec: str, deep: bool) -> Codec:
+    """The codec for a file; "auto" is the container's usual one, if that holds deep colour."""
+    names = CONTAINERS[path.suffix.lower()].codecs
+    if codec != "auto":
+        return CODECS[codec]
+    able = [name for name in names if CODECS[name].deep] if deep else []
+    return CODECS[(able or names)[0]]

@@ -1,0 +1,142 @@
+"""Streams that go along into another file: copied packet for packet, or sound in a new form."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import cast
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition, Stream
+
+from streamdream.companions import Companions
+
+SOUND_OF = {"webm": "libopus", "mp4": "aac", "mov": "aac", "matroska": "aac"}
+
+
+class Copies:
+    """The companions' streams in an output file.
+
+    `notices` says which of them it cannot hold; sound is then encoded anew.
+    """
+
+    def __init__(
+        self, companions: Companions, container: OutputContainer, kind: str, ending: str
+    ) -> None:
+        """Add the streams to `container`, a file of this `kind` (libav's name) and `ending`."""
+        self.notices: list[str] = []
+        self._container = container
+        self._copies: dict[int, _Copy | _Recoded] = {}
+        for stream in companions.streams:
+            name = stream.codec_context.name if stream.codec_context else "unknown codec"
+            if _can_hold(kind, stream):
+                self._copies[stream.index] = _Copy(container, stream)
+                continue
+            if isinstance(stream, AudioStream) and stream.codec_context:
+                recoded = _Recoded(container, stream, SOUND_OF[kind])
+                self._copies[stream.index] = recoded
+                self.notices.append(
+                    f"audio stream {stream.index} ({name}) becomes {recoded.name}: "
+                    f"{ending} cannot hold it"
+                )
+                continue
+            self.notices.append(
+                f"{stream.type} stream {stream.index} ({name}) is left out: {ending} cannot hold it"
+            )
+        self.notices += [f"{what} is left out" for what in companions.left_out]
+
+    def write(self, packets: list[Packet]) -> None:
+        """Write packets of the companions; those of streams left out are dropped."""
+        for packet in packets:
+            copy = self._copies.get(packet.stream.index)
+            for ready in [] if copy is None else copy.packets(packet):
+                self._container.mux(ready)
+
+    def finish(self) -> None:
+        """Write what encoders still hold back."""
+        for copy in self._copies.values():
+            for ready in copy.rest():
+                self._container.mux(ready)
+
+
+class _Copy:
+    def __init__(self, container: OutputContainer, stream: Stream) -> None:
+        self._stream = container.add_stream_from_template(stream)
+        self._stream.metadata.update(stream.metadata)
+        self._stream.disposition = Disposition(stream.disposition)
+        _give_layout(self._stream)
+        self._filter: BitStreamFilterContext | None = None
+        context = stream.codec_context
+        if context and context.name == "aac" and not context.extradata:
+            # AAC of broadcast streams has its headers in the packets.
+            self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        packets = [packet] if self._filter is None else list(self._filter.filter(packet))
+        for ready in packets:
+            ready.stream = self._stream
+        return packets
+
+    def rest(self) -> list[Packet]:
+        return []
+
+
+class _Recoded:
+    """Sound decoded and encoded anew, at the times it had."""
+
+    def __init__(self, container: OutputContainer, stream: AudioStream, codec: str) -> None:
+        context = stream.codec_context
+        self.name = codec.removeprefix("lib")
+        rate = 48000 if codec == "libopus" else min(context.sample_rate or 48000, 48000)
+        layout = context.layout.name if context.layout.nb_channels <= 2 else "stereo"
+        if "channels" in layout:
+            layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+        self._stream = cast(AudioStream, container.add_stream(codec, rate=rate))
+        self._stream.codec_context.layout = layout
+        self._stream.metadata.update(stream.metadata)
+        self._stream.disposition = Disposition(stream.disposition)
+        kind = "flt" if codec == "libopus" else "fltp"
+        # Encoders take pieces of one length only.
+        self._resampler = AudioResampler(kind, layout, rate, 960 if codec == "libopus" else 1024)
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        try:
+            heard = cast(list[AudioFrame], packet.decode())
+        except (FFmpegError, ValueError):
+            return []  # a broken packet is a gap in the sound
+        return [ready for frame in heard for ready in self._encoded(frame)]
+
+    def rest(self) -> list[Packet]:
+        return [*self._encoded(None), *self._stream.encode(None)]
+
+    def _encoded(self, frame: AudioFrame | None) -> list[Packet]:
+        pieces = self._resampler.resample(frame)
+        return [ready for piece in pieces for ready in self._stream.encode(piece)]
+
+
+def _give_layout(stream: Stream) -> None:
+    """Name the channels of plain sound that only counts them, or MP4 would not take it."""
+    if isinstance(stream, AudioStream) and "channels" in stream.codec_context.layout.name:
+        usual = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+        name = usual.get(stream.codec_context.layout.nb_channels)
+        if name:
+            stream.codec_context.layout = name
+
+
+def _can_hold(kind: str, stream: Stream) -> bool:
+    """Whether a container takes a stream: only writing its header tells."""
+    if stream.codec_context is None:
+        return False
+    try:
+        with av.open(BytesIO(), "w", format=kind) as trial:
+            _give_layout(trial.add_stream_from_template(stream))
+            trial.start_encoding()
+    except (ValueError, FFmpegError, OSError):
+        return False
+    return True
