@@ -26,7 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamdream import options as opts
 from streamdream.errors import INTERRUPTED, Error, OptionError
-from streamdream.files import check_source, check_target
+from streamdream.files import check_target
+from streamdream.inputs import locate
 
 if TYPE_CHECKING:
     from streamdream.run import Outcome
@@ -55,8 +56,13 @@ app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
 @app.default
 def dream(
     source: Annotated[
-        Path,
-        Parameter(name="input", group=INPUT, help="Video or picture to dream."),
+        str,
+        Parameter(
+            name="input",
+            group=INPUT,
+            help="Video or picture to dream; pictures in a row as frames/%05d.png, frames/*.png or "
+            "their folder; a URL; - for what is piped in.",
+        ),
     ],
     /,
     *,
@@ -65,7 +71,7 @@ def dream(
         Parameter(
             alias="-o",
             group=INPUT,
-            help="File to write: mp4, mov, mkv, webm, png or jpg. Without it a window shows the result.",
+            help="File to write: mp4, mov, mkv, webm, png or jpg. Without it a window opens.",
         ),
     ] = None,
     preset: Annotated[
@@ -88,13 +94,13 @@ def dream(
     """Dream a video or picture."""
     # What can be wrong is looked at from the cheapest to the dearest: names, options, the
     # input, the model.
-    check_source(source)
+    given_source = locate(source)
     given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
     below = [{} if preset is None else opts.read_preset(preset)]
     below.append({} if config is None else opts.read_toml(config, "--config"))
     chosen = opts.build(*below, given)
     if output is not None:
-        check_target(output, source, chosen.overwrite)
+        check_target(output, given_source.path, chosen.overwrite)
     if like is not None:
         from streamdream.run import read_settings
 
@@ -103,7 +109,7 @@ def dream(
     return _run(source, output, chosen)
 
 
-def _run(source: Path, output: Path | None, options: opts.Options) -> int:
+def _run(source: str, output: Path | None, options: opts.Options) -> int:
     from streamdream.run import dream_file
 
     with Display(writes_a_file=output is not None) as display:
@@ -118,7 +124,7 @@ def _run(source: Path, output: Path | None, options: opts.Options) -> int:
         return 128 + (display.signal or signal.SIGINT)
     if display.terminal:
         _say(_summary(outcome))
-    elif outcome.counts.skipped or outcome.counts.mended:
+    elif _troubles(outcome.counts):
         _say(f"{output}: {_troubles(outcome.counts)}")
     return 0
 
@@ -225,6 +231,7 @@ def _summary(outcome: Outcome) -> str:
 def _troubles(counts: Counts) -> str:
     parts = [f"{counts.skipped} packets skipped"] if counts.skipped else []
     parts += [f"{counts.mended} times mended"] if counts.mended else []
+    parts += [f"ends {counts.missing} pictures too early"] if counts.missing else []
     return ", ".join(parts)
 
 

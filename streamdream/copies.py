@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from math import ceil
 from typing import cast
 
 import av
@@ -72,6 +73,7 @@ class _Copy:
         self._stream.disposition = Disposition(stream.disposition)
         _give_layout(self._stream)
         self._filter: BitStreamFilterContext | None = None
+        self._latest: int | None = None
         context = stream.codec_context
         if context and context.name == "aac" and not context.extradata:
             # AAC of broadcast streams has its headers in the packets.
@@ -81,7 +83,20 @@ class _Copy:
         packets = [packet] if self._filter is None else list(self._filter.filter(packet))
         for ready in packets:
             ready.stream = self._stream
+            self._mend(ready)
         return packets
+
+    def _mend(self, packet: Packet) -> None:
+        """Move times that do not increase by the least that makes them: files take no others."""
+        if packet.dts is None:
+            return
+        least = 1  # in the packet's units, and no less than one of the file's
+        if self._stream.time_base and packet.time_base:
+            least = max(1, ceil(self._stream.time_base / packet.time_base))
+        if self._latest is not None and packet.dts <= self._latest:
+            packet.dts = self._latest + least
+            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        self._latest = packet.dts
 
     def rest(self) -> list[Packet]:
         return []

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from streamdream.codecs import CONTAINERS
-from streamdream.errors import SinkError, SourceError, words
+from streamdream.errors import SinkError, words
 
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -14,22 +14,6 @@ PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 def is_picture(path: Path) -> bool:
     """Whether the ending is that of a picture file."""
     return path.suffix.lower() in PICTURE_FORMATS
-
-
-def check_source(path: Path) -> None:
-    """Raise SourceError if there is no file to read at `path`."""
-    try:
-        there = path.exists()
-    except OSError as fault:
-        raise SourceError(path, words(fault)) from None
-    if not there:
-        raise SourceError(path, "no such file")
-    if path.is_dir():
-        raise SourceError(path, "is a folder", "name a video or picture file")
-    if not os.access(path, os.R_OK):
-        raise SourceError(path, "may not be read", "check its permissions")
-    if path.is_file() and path.stat().st_size == 0:
-        raise SourceError(path, "is empty")
 
 
 def part_of(path: Path) -> Path:

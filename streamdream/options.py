@@ -80,6 +80,16 @@ def _size(value: str) -> str:
     return f"{int(found[1])}x{int(found[2])}"
 
 
+def _rate(value: object) -> str:
+    try:
+        rate = Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("a rate is a number, as 24 or 30000/1001") from None
+    if not Fraction(1, 1000) <= rate <= 1000:
+        raise ValueError("a rate goes from 0.001 to 1000")
+    return str(rate.limit_denominator(100_000))
+
+
 Layers = Annotated[
     tuple[str, ...], BeforeValidator(_layers), PlainSerializer(",".join, when_used="json")
 ]
@@ -87,6 +97,7 @@ Time = Annotated[
     Fraction, BeforeValidator(_time), PlainSerializer(lambda t: str(float(t)), when_used="json")
 ]
 Size = Annotated[str, AfterValidator(_size)]
+Rate = Annotated[str, BeforeValidator(_rate)]
 
 DREAM = Group("Dream", sort_key=1)
 COHERENCE = Group("Coherence", sort_key=2)
@@ -197,6 +208,21 @@ class Options(Look):
     frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
         default=None, ge=1, description="Stop after so many frames."
     )
+    video_stream: Annotated[int | None, Parameter(group=PIECE)] = Field(
+        default=None, ge=0, description="Index of the video stream. Default: the largest."
+    )
+    rate: Annotated[Rate, Parameter(group=PIECE, metavar="FPS", **AS_WRITTEN)] = Field(
+        default="25", description="Pictures a second of pictures in a row, as 24 or 30000/1001."
+    )
+    deinterlace: Annotated[bool, Parameter(group=PIECE)] = Field(
+        default=True, description="Make whole pictures of interlaced video."
+    )
+    max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
+        default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
+    )
+    strict: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
+        default=False, description="Fail where something is damaged instead of skipping it."
+    )
     size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
         default=None,
         description="Size that the result is fitted into, as 640x360; its shape stays. "
@@ -265,6 +291,11 @@ class Options(Look):
         """
         room = math.log(min(size) / self.work_size, self.octave_scale)
         return max(1, self.octaves + min(self.finer, max(0, round(room))))
+
+    @property
+    def exact_rate(self) -> Fraction:
+        """The rate of pictures in a row."""
+        return Fraction(self.rate)
 
     @property
     def fitted_size(self) -> tuple[int, int] | None:

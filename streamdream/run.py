@@ -15,13 +15,14 @@ from streamdream import backbone
 from streamdream.codecs import check_codec
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
-from streamdream.files import check_source, check_target, is_picture
+from streamdream.files import check_target, is_picture
 from streamdream.frame import Frame
+from streamdream.inputs import check_file, locate
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import Picture, redraw
 from streamdream.sinks import PictureSink, Sink, Stopped
-from streamdream.sources import Counts, VideoInfo, VideoSource
+from streamdream.sources import Counts, Reading, VideoInfo, VideoSource
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
 
@@ -92,14 +93,14 @@ def dream_file(
     that raises Stopped ends the run early with a playable `name.part.ext`.
     """
     options, listener = options or Options(), listener or Silent()
-    source, target = Path(source), None if target is None else Path(target)
-    check_source(source)
+    target = None if target is None else Path(target)
+    given = locate(source, options.exact_rate)
     if target is not None:
-        check_target(target, source, options.overwrite)
+        check_target(target, given.path, options.overwrite)
         if not is_picture(target):
             check_codec(target, options.codec, options.crf)
     with VideoSource(
-        source, options.start, options.end, options.frames, options.fitted_size
+        source, options.start, options.end, options.frames, options.fitted_size, _reading(options)
     ) as frames:
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
@@ -136,13 +137,23 @@ def dream_file(
         return outcome
 
 
+def _reading(options: Options) -> Reading:
+    return Reading(
+        options.video_stream,
+        options.exact_rate,
+        options.max_pixels,
+        options.strict,
+        options.deinterlace,
+    )
+
+
 def _sink(target: Path | None, source: VideoSource, options: Options) -> Callable[[], Sink]:
     """What opens the sink; what can be wrong with it is found before."""
     comment = options.record()
     if target is None:
         from streamdream.window import Window
 
-        window = Window(str(source.path.name), source.info)
+        window = Window(Path(source.input.label).name, source.info)
         return lambda: window
     if not is_picture(target):
         how = options.codec, options.crf, options.encoder_preset
@@ -155,7 +166,7 @@ def _sink(target: Path | None, source: VideoSource, options: Options) -> Callabl
 
 def read_settings(path: Path) -> str:
     """The text in a file's metadata in which the settings of its making are looked for."""
-    check_source(path)
+    check_file(path)
     if is_picture(path):
         return _picture_comment(path)
     with VideoSource(path, frames=1) as source:

@@ -1,4 +1,4 @@
-"""Where frames come from: a video or picture file, whatever libav reads."""
+"""Where frames come from: whatever libav reads."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from av.video.stream import VideoStream
 from streamdream.colour import Colour, decoded, is_deep
 from streamdream.companions import Companions, is_cover
 from streamdream.errors import SourceError, words
-from streamdream.files import check_source
 from streamdream.frame import Frame, Size
+from streamdream.inputs import Input, locate
+from streamdream.mending import LATE, Clock, Deinterlacer, is_mirrored
 
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
-LATE = 10  # seconds
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
@@ -58,14 +58,34 @@ class VideoInfo:
 
 @dataclass
 class Counts:
-    """What went not quite right while reading: packets not decodable, times mended."""
+    """What went not quite right while reading.
+
+    `skipped` packets not decodable, `mended` times, `missing` pictures that the file promised.
+    """
 
     skipped: int = 0
     mended: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is to be read.
+
+    `stream` the index of the video stream, None for the largest; `rate` of pictures in a row;
+    `most` pixels that a picture may have; `strict` that anything broken ends it;
+    `deinterlace` that interlaced pictures are made whole.
+    """
+
+    stream: int | None = None
+    rate: Fraction = Fraction(25)
+    most: int = 8192 * 8192
+    strict: bool = False
+    deinterlace: bool = True
 
 
 class VideoSource:
-    """A video or picture file as a stream of frames, upright, in RGB, at their own times.
+    """A video, pictures in a row or one picture as a stream of frames, upright, in RGB.
 
         with VideoSource("clip.mp4") as source:
             for frame in source: ...
@@ -82,13 +102,15 @@ class VideoSource:
         end: Fraction | None = None,
         frames: int | None = None,
         size: Size | None = None,
+        reading: Reading | None = None,
     ) -> None:
-        """Open a file; read from `start` to `end` (seconds) but at most so many `frames`.
+        """Open what `path` names (see inputs.locate), from `start` to `end` (seconds).
 
-        `size` (h, w) is what the picture is fitted into; its shape stays. Raises SourceError
-        if there is nothing to read.
+        At most so many `frames` are read. `size` (h, w) is what the picture is fitted into;
+        its shape stays. Raises SourceError if there is nothing to read.
         """
-        self.path = Path(path)
+        self._reading = reading or Reading()
+        self.input: Input = locate(path, self._reading.rate)
         self.counts = Counts()
         self.notices: list[str] = []
         self.companions = Companions()
@@ -100,12 +122,17 @@ class VideoSource:
             self._from = None if start is None else self._origin + start
             self._until = None if end is None else self._origin + end
             self._shift = self._shift_of_times()
+            self._clock = Clock(self._stream.index, self._usual_duration(), self._runs())
+            self._weave: Deinterlacer | None = None
             self._reformatter = VideoReformatter()
             self._last: Fraction | None = None
             self._begun: Fraction | None = None  # the first time read since seeking, if it has one
             self._pictures = self._wanted_part()
             self._first = self._first_picture()
             self._turns = round((self._first[0].rotation or 0) / 90) % 4
+            self._mirrored = (
+                self.input.path is not None and self._still and is_mirrored(self.input.path)
+            )
             self._coded_size = self._scaled(size)
             self.info = self._describe()
             self.companions.offer(self._container, self._stream, self._shift, self._last_wanted())
@@ -116,15 +143,19 @@ class VideoSource:
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order, with increasing times."""
         self.companions.begin()
+        index = -1
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
             pixels = decoded(
                 picture, self.info.colour, self._coded_size, self.info.deep, self._reformatter
             )
-            upright = np.ascontiguousarray(np.rot90(pixels, self._turns))
+            seen = np.flipud(pixels) if self._mirrored else pixels
+            upright = np.ascontiguousarray(np.rot90(seen, self._turns))
             yield Frame(upright, time, index, _duration(picture))
             if index + 1 == self._wanted:
                 self._until = self._shown_until(picture)
                 break
+        else:
+            self._compare(index + 1)
         self._drain()
 
     def __enter__(self) -> Self:
@@ -145,16 +176,18 @@ class VideoSource:
         self._container.close()
 
     def _fault(self, reason: str, cure: str = "") -> SourceError:
-        return SourceError(self.path, reason, cure)
+        return SourceError(self.input.label, reason, cure)
 
     def _open(self) -> InputContainer:
-        check_source(self.path)
+        given = self.input
         try:
-            # An absolute path, because libav takes "a:b.mp4" for a protocol.
-            path = str(self.path.absolute())
-            return cast(InputContainer, av.open(path, metadata_errors="replace"))
+            opened = av.open(
+                given.name, format=given.kind, options=dict(given.options),
+                metadata_errors="replace",
+            )  # fmt: skip
         except BROKEN as fault:
             raise self._fault(f"not a video or picture ({words(fault)})") from None
+        return cast(InputContainer, opened)
 
     def _choose(self) -> VideoStream:
         pictures = [s for s in self._container.streams.video if not is_cover(s)]
@@ -165,14 +198,30 @@ class VideoSource:
             sound = "it holds only sound" if self._container.streams.audio else ""
             raise self._fault("has no video stream", sound)
         stream = max(videos, key=lambda s: s.width * s.height)
+        if self._reading.stream is not None:
+            wanted = [s for s in videos if s.index == self._reading.stream]
+            if not wanted:
+                there = ", ".join(f"{s.index} ({s.width}x{s.height})" for s in videos)
+                raise self._fault(
+                    f"stream {self._reading.stream} is no video", f"there are: {there}"
+                )
+            stream = wanted[0]
+        self._check_pixels(stream.width, stream.height)
         self._number = self._container.streams.video.index(stream)
-        if len(videos) > 1:
+        if len(videos) > 1 and self._reading.stream is None:
             self.notices.append(
                 f"{len(videos)} video streams; dreaming stream {stream.index} "
-                f"({stream.width}x{stream.height})"
+                f"({stream.width}x{stream.height}); --video-stream takes another"
             )
         stream.thread_type = "AUTO"
         return stream
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width * height > self._reading.most:
+            raise self._fault(
+                f"{width}x{height} are more than {self._reading.most} pixels",
+                "allow it with --max-pixels",
+            )
 
     def _begin(self) -> Fraction:
         start = self._container.start_time
@@ -182,11 +231,14 @@ class VideoSource:
         if self._from is not None:
             # A whole number of ticks, so that every moved time is one too.
             return self._from // self.tick * self.tick
-        names = self._container.format.name.split(",")
-        if self._origin > LATE and any(name in RUNNING_CLOCK for name in names):
+        if self._origin > LATE and self._runs():
             self.notices.append(f"times began at {float(self._origin):.3f} s; they now begin at 0")
             return self._origin
         return Fraction(0)
+
+    def _runs(self) -> bool:
+        """Whether the format's clock runs on from one recording to the next."""
+        return any(n in RUNNING_CLOCK for n in self._container.format.name.split(","))
 
     def _first_picture(self) -> Timed:
         first = self._sought_picture()
@@ -229,6 +281,8 @@ class VideoSource:
     def _read_anew(self) -> None:
         self.companions.forget()
         self.counts = Counts()
+        self._clock = Clock(self._stream.index, self._usual_duration(), self._runs())
+        self._weave = None
         self._begun = None
         self._pictures = self._wanted_part()
 
@@ -248,17 +302,21 @@ class VideoSource:
         if self._turns % 2:
             h, w, aspect = w, h, 1 / aspect
         rate = stream.average_rate or stream.guessed_rate
-        still = "image2" in self._container.format.name or "_pipe" in self._container.format.name
         return VideoInfo(
             size=(h, w),
             rate=Fraction(rate.numerator, rate.denominator) if rate else None,
             time_base=self.tick,
-            frames=1 if still else self._expected_frames(),
+            frames=1 if self._still else self._expected_frames(),
             sample_aspect=aspect,
             colour=Colour.of(first),
-            still=still,
+            still=self._still,
             deep=is_deep(first),
         )
+
+    @property
+    def _still(self) -> bool:
+        name = self._container.format.name
+        return self.input.count is None and ("image2" in name or "_pipe" in name)
 
     def _expected_frames(self) -> int | None:
         stream, rate = self._stream, self._stream.average_rate
@@ -328,17 +386,40 @@ class VideoSource:
                 continue
             try:
                 pictures = cast(list[av.VideoFrame], packet.decode())
-            except BROKEN:
-                self.counts.skipped += 1
+            except BROKEN as fault:
+                self._skip(fault)
                 continue
-            for picture in pictures:
+            for picture in self._whole(pictures, last=not packet.size):
+                self._check_pixels(picture.width, picture.height)
                 base = picture.time_base or self.tick
                 if picture.pts is not None:
-                    latest = picture.pts * Fraction(base.numerator, base.denominator)
+                    own = picture.pts * Fraction(base.numerator, base.denominator)
+                    latest = own + self._clock.offset(self._stream.index, own)
                 else:
                     self.counts.mended += 1
                     latest = self._origin if latest is None else latest + self._usual_duration()
                 yield picture, latest
+
+    def _skip(self, fault: BaseException) -> None:
+        if self._reading.strict:
+            raise self._fault(f"damaged ({words(fault)})", "without --strict it would be skipped")
+        self.counts.skipped += 1
+
+    def _whole(self, pictures: list[av.VideoFrame], last: bool) -> Iterator[av.VideoFrame]:
+        """The pictures, those of interlaced video made whole from their two halves."""
+        if self._weave is None and self._reading.deinterlace:
+            if not any(picture.interlaced_frame for picture in pictures):
+                yield from pictures
+                return
+            self._weave = Deinterlacer(self._stream)
+            self.notices.append("interlaced: made whole by bwdif; --no-deinterlace leaves it")
+        elif self._weave is None:
+            yield from pictures
+            return
+        for picture in pictures:
+            yield from self._weave(picture)
+        if last:
+            yield from self._weave(None)
 
     def _packets(self) -> Iterator[Packet]:
         wanted = [self._stream, *self._container.streams.audio]
@@ -349,8 +430,8 @@ class VideoSource:
                 yield next(packets)
             except StopIteration:
                 return
-            except BROKEN:
-                self.counts.skipped += 1
+            except BROKEN as fault:
+                self._skip(fault)
                 return
 
     @property
@@ -386,8 +467,24 @@ class VideoSource:
             if not running:
                 return
 
+    def _compare(self, frames: int) -> None:
+        """Say how many pictures are missing of a file that ends before it should."""
+        promised = self.info.frames
+        whole = self._from is None and self._until is None and self._wanted is None
+        known = bool(self._stream.frames) or self.input.count is not None
+        if whole and known and promised is not None:
+            self.counts.missing = max(0, promised - frames)
+            if self.counts.missing and self._reading.strict:
+                raise self._fault(f"ends {self.counts.missing} pictures too early")
+
     def _pass_on(self, packet: Packet) -> None:
         """Give a packet of another stream to the companions, if it is in the wanted part."""
+        if packet.pts is not None:
+            offset = self._clock.offset(packet.stream.index, packet.pts * packet.time_base)
+            moved = round(offset / packet.time_base)
+            packet.pts += moved
+            if packet.dts is not None:
+                packet.dts += moved
         when = None if packet.pts is None else packet.pts * packet.time_base
         early = when is not None and self._from is not None and when < self._from
         late = when is not None and self._until is not None and when >= self._until

@@ -15,7 +15,7 @@ from media import Film, flat, frame_times, moving, packets, pictures
 from streamdream.errors import SinkError, SourceError
 from streamdream.frame import Frame
 from streamdream.sinks import PictureSink
-from streamdream.sources import VideoSource
+from streamdream.sources import Reading, VideoSource
 from streamdream.video_sink import VideoSink
 
 
@@ -476,3 +476,129 @@ def test_sound_that_nobody_takes_is_not_kept(tmp_path: Path) -> None:
 def test_an_end_before_the_first_picture_is_told(film: Path) -> None:
     with pytest.raises(SourceError, match=r"no picture from 0.05 s to 0.06 s; give another"):
         VideoSource(film, start=Fraction(5, 100), end=Fraction(6, 100))
+
+
+@pytest.mark.parametrize("count", [8, 25, 60])
+def test_recordings_one_behind_the_other_are_one_film(tmp_path: Path, count: int) -> None:
+    """As `cat a.ts b.ts` makes them: the clock leaps back, the size changes."""
+    small = Film(times=tuple(range(count)), languages=["eng"]).write(tmp_path / "a.ts")
+    large = Film(moving((144, 256)), times=tuple(range(count)), languages=["eng"])
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.write(tmp_path / "b.ts").read_bytes())
+    reader, _ = through(both, tmp_path / "out.mp4")
+    times = frame_times(tmp_path / "out.mp4")
+    assert len(times) == 2 * count
+    assert reader.counts.skipped == 0
+    sound = [time for time, _ in packets(tmp_path / "out.mp4")[0]]
+    for line in (times, sound):
+        assert all(b > a for a, b in pairwise(line))
+    if count > 12:  # shorter leaps look like disorder, and are mended by the least there is
+        steps = {b - a for a, b in pairwise(times)}
+        assert max(steps) <= Fraction(2, 25)
+        assert min(steps) > Fraction(1, 50)
+        assert float(sound[-1] - sound[0]) == pytest.approx(2 * count / 25, abs=0.2)
+    with VideoSource(tmp_path / "out.mp4") as result:
+        frames = list(result)
+    assert frames[-1].pixels.shape == (72, 128, 3)
+
+
+def test_interlaced_video_is_made_whole_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "in.mkv"
+    paint = moving((96, 128))
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme", "q": "2"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for i in range(8):
+            woven = paint(4 * i).copy()
+            woven[1::2] = paint(4 * i + 6)[1::2]  # the other half is another moment
+            frame = av.VideoFrame.from_ndarray(woven, format="rgb24")
+            frame.pts = i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+    def combing(frames: list[np.ndarray]) -> float:
+        rows = [f.astype(float).mean(-1) for f in frames]
+        return float(np.mean([np.abs(r[2:] + r[:-2] - 2 * r[1:-1]).mean() for r in rows]))
+
+    with VideoSource(path) as source, VideoSource(path, reading=Reading(deinterlace=False)) as raw:
+        assert any("interlaced" in notice for notice in source.notices)
+        assert raw.notices == []
+        whole, woven = list(source), list(raw)
+    assert [f.time for f in whole] == [f.time for f in woven]
+    assert combing([f.pixels for f in whole]) < 0.5 * combing([f.pixels for f in woven])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_upright_whatever_their_exif_says(tmp_path: Path, orientation: int) -> None:
+    from PIL import Image, ImageOps
+
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:16, :24] = 255, 0, 0
+    pixels[-16:, :24] = 0, 255, 0
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "in.jpg", exif=exif, quality=98, subsampling=0)
+    with Image.open(tmp_path / "in.jpg") as photo:
+        upright = np.asarray(ImageOps.exif_transpose(photo).convert("RGB")).astype(int)
+    with VideoSource(tmp_path / "in.jpg") as source:
+        seen = next(iter(source)).pixels
+    assert seen.shape == upright.shape
+    assert np.abs(seen - upright).mean() < 2
+
+
+def test_a_file_cut_off_tells_what_is_missing(tmp_path: Path) -> None:
+    film = Film(
+        times=tuple(range(100)), options={"crf": "10", "preset": "fast", "g": "10"},
+        container_options={"movflags": "faststart"},
+    ).write(tmp_path / "in.mp4")  # fmt: skip
+    film.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
+    with VideoSource(film) as source:
+        frames = list(source)
+    assert 20 < len(frames) < 100
+    assert source.counts.missing == 100 - len(frames)
+    with pytest.raises(SourceError, match=r"too early|damaged"):
+        list(VideoSource(film, reading=Reading(strict=True)))
+
+
+def test_strict_ends_at_what_is_damaged(tmp_path: Path) -> None:
+    source = Film(times=tuple(range(40)), options={"crf": "20", "g": "10"}).write(
+        tmp_path / "in.mkv"
+    )
+    with av.open(str(source)) as container:
+        places = [(p.pos or 0, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(source.read_bytes())
+    start, size = places[15]
+    data[start + 4 : start + size] = bytes(size - 4)
+    source.write_bytes(bytes(data))
+    with VideoSource(source) as lenient:
+        list(lenient)
+    assert lenient.counts.skipped > 0
+    with pytest.raises(SourceError, match=r"damaged .*strict"):
+        list(VideoSource(source, reading=Reading(strict=True)))
+
+
+def test_huge_pictures_are_refused_before_decoding(film: Path) -> None:
+    with pytest.raises(SourceError, match=r"128x72 are more than 9000 pixels; .*--max-pixels"):
+        VideoSource(film, reading=Reading(most=9000))
+    with VideoSource(film, reading=Reading(most=128 * 72)) as source:
+        assert len(list(source)) == 10
+
+
+def test_another_video_stream_can_be_taken(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as out:
+        for h, w in ((72, 128), (144, 256)):
+            stream = out.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+        for i in range(3):
+            for stream in out.streams.video:
+                frame = av.VideoFrame.from_ndarray(
+                    moving((stream.height, stream.width))(i), "rgb24"
+                )
+                frame.pts = i
+                out.mux(stream.encode(frame))
+    with VideoSource(path, reading=Reading(stream=0)) as source:
+        assert source.info.size == (72, 128)
+        assert source.notices == []
+    with pytest.raises(SourceError, match=r"stream 2 is no video; there are: 0 \(128x72\), 1"):
+        VideoSource(path, reading=Reading(stream=2))

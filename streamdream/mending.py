@@ -1,0 +1,74 @@
+"""Mending what files bring: clocks that leap, interlaced pictures, mirrored photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.filter import Graph
+from av.video.stream import VideoStream
+from PIL import Image
+
+LATE = 10  # seconds
+ORIENTATION = 0x112  # of EXIF
+
+
+class Clock:
+    """Joins the times of recordings that were put one behind the other, each with its own start.
+
+    Times that leap back, or far ahead where a clock runs on, begin a new part; it follows the
+    one before as if nothing was between. Sound follows the pictures.
+    """
+
+    def __init__(self, pictures: int, usual: Fraction, runs: bool) -> None:
+        """For the stream of index `pictures`, where one is usually shown for `usual` seconds."""
+        self._pictures, self._usual, self._runs = pictures, usual, runs
+        self._back = max(Fraction(1, 2), 8 * usual)
+        self._latest: dict[int, Fraction] = {}
+        self._part: dict[int, int] = {}
+        self._offsets = [Fraction(0)]
+
+    def offset(self, stream: int, time: Fraction) -> Fraction:
+        """What to add to this time of a stream."""
+        latest = self._latest.get(stream, time)
+        leapt = time < latest - self._back or (self._runs and time > latest + LATE)
+        self._latest[stream] = time if leapt else max(latest, time)
+        if leapt:
+            self._part[stream] = self._part.get(stream, 0) + 1
+            if stream == self._pictures:
+                end = latest + self._offsets[-1] + self._usual
+                self._offsets.append(end - time)
+        # Sound that leaps first waits in the old part; its next packets go with the pictures.
+        return self._offsets[min(self._part.get(stream, 0), len(self._offsets) - 1)]
+
+
+class Deinterlacer:
+    """Makes whole pictures of interlaced ones, as many as there were, with their times."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        """Prepare for the pictures of a stream."""
+        self._graph = Graph()
+        source = self._graph.add_buffer(template=stream)
+        weave = self._graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+        self._graph.link_nodes(source, weave, self._graph.add("buffersink")).configure()
+
+    def __call__(self, picture: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
+        """The pictures that are ready; None for `picture` is the end."""
+        self._graph.push(picture)
+        while True:
+            try:
+                yield cast(av.VideoFrame, self._graph.pull())
+            except (BlockingIOError, EOFError):
+                return
+
+
+def is_mirrored(path: Path) -> bool:
+    """Whether a photo's EXIF data say that it is mirrored; libav tells only how it is turned."""
+    try:
+        with Image.open(path) as photo:
+            return photo.getexif().get(ORIENTATION) in (2, 4, 5, 7)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False

@@ -1,0 +1,126 @@
+"""What a person may name as input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import Film, moving
+from PIL import Image
+
+from streamdream.errors import SourceError
+from streamdream.inputs import locate
+from streamdream.sources import Reading, VideoSource
+
+
+def drawn(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        Image.fromarray(moving((48, 64))(index)).save(folder / name)
+
+
+def seen(text: str | Path, rate: Fraction = Fraction(25)) -> list[tuple[int, Fraction]]:
+    """Which of the drawn pictures come, and when."""
+    with VideoSource(text, reading=Reading(rate=rate)) as source:
+        found = []
+        for frame in source:
+            off = [np.abs(frame.pixels.astype(int) - moving((48, 64))(i)).mean() for i in range(15)]
+            found.append((int(np.argmin(off)), frame.time))
+        assert source.info.frames == len(found)
+        assert not source.info.still
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        ([f"{i:04d}.png" for i in range(7, 10)], "%04d.png"),
+        ([f"a {i}.png" for i in range(8, 12)], "a %d.png"),
+        ([f"take2_{i:03d}.jpg" for i in range(3)], "take2_%03d.jpg"),
+        ([f"{i:02d}.png" for i in (1, 5, 9)], "*.png"),
+        ([f"{n}.png" for n in ("apple", "bear", "cat")], "*.png"),
+    ],
+)
+def test_pictures_in_a_row_come_in_order(tmp_path: Path, names: list[str], pattern: str) -> None:
+    folder = tmp_path / "with % sign"
+    drawn(folder, names)
+    expected = [(i, Fraction(i, 10)) for i in range(len(names))]
+    assert seen(folder, Fraction(10)) == expected
+    assert seen(f"{folder}/{pattern}", Fraction(10)) == expected
+
+
+def test_a_pattern_ends_at_the_first_gap_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    drawn(tmp_path, ["1.png", "2.png", "4.png"])
+    assert [index for index, _ in seen(tmp_path / "%d.png")] == [0, 1]
+    for text in ("x%d.png", "*.jpg"):
+        with pytest.raises(SourceError, match="matches no file"):
+            locate(str(tmp_path / text))
+
+
+def test_folders_that_are_no_row_of_pictures_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is a folder without pictures"):
+        locate(tmp_path)
+    drawn(tmp_path, ["1.png", "2.jpg"])
+    with pytest.raises(SourceError, match=r"holds \.jpg and \.png files; say which"):
+        locate(tmp_path)
+    (tmp_path / "2.jpg").unlink()
+    with VideoSource(tmp_path) as source:
+        assert source.info.still
+
+
+def test_a_file_with_a_percent_sign_or_a_star_is_itself(tmp_path: Path) -> None:
+    for name in ("100%d.mkv", "what*.mkv", "[x].mkv"):
+        Film(times=(0, 1)).write(tmp_path / "in.mkv").rename(tmp_path / name)
+        with VideoSource(tmp_path / name) as source:
+            assert len(list(source)) == 2
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+def test_a_url_is_read(tmp_path: Path, server: str) -> None:
+    Film(container_options={"movflags": "faststart"}).write(tmp_path / "in.mp4")
+    with VideoSource(f"{server}/in.mp4") as source:
+        assert len(list(source)) == 10
+    with pytest.raises(SourceError, match="404"):
+        VideoSource(f"{server}/gone.mp4")
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    assert locate("rtsp://me:secret@camera/1").label == "rtsp://camera/1"
+
+
+@pytest.mark.parametrize(("name", "fine"), [("in.mkv", True), ("in.ts", True), ("in.mp4", False)])
+def test_what_is_piped_in_is_read(tmp_path: Path, name: str, fine: bool) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 288, 512, 3), np.uint8)
+    path = Film(lambda i: noise[i % 20], times=tuple(range(60)))
+    code = (
+        "from streamdream.sources import VideoSource\n"
+        "from streamdream.errors import SourceError\n"
+        "try:\n    print(len(list(VideoSource('-'))))\n"
+        "except SourceError as fault:\n    print(fault)"
+    )
+    film = path.write(tmp_path / name).read_bytes()
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=film, capture_output=True, check=True
+    )
+    told = result.stdout.decode().strip()
+    assert told == "60" if fine else told.startswith("standard input: ")
