@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from streamdream.codecs import CONTAINERS
@@ -14,6 +15,34 @@ PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 def is_picture(path: Path) -> bool:
     """Whether the ending is that of a picture file."""
     return path.suffix.lower() in PICTURE_FORMATS
+
+
+NUMBER = re.compile(r"%0?(\d*)d")  # where a pattern for pictures in a row has its number
+FIRST = 1  # the number of the first picture of a row
+
+
+def is_row(path: Path) -> bool:
+    """Whether a path is the pattern of pictures in a row, as `frames/%05d.png`."""
+    return is_picture(path) and NUMBER.search(path.name) is not None
+
+
+def numbered(pattern: Path, number: int) -> Path:
+    """The path of one picture of a row."""
+    found = NUMBER.search(pattern.name)
+    assert found is not None
+    digits = f"{number:0{int(found[1] or 0)}d}"
+    return pattern.with_name(pattern.name[: found.start()] + digits + pattern.name[found.end() :])
+
+
+def row_of(pattern: Path) -> list[Path]:
+    """The pictures that are there of a row, by their numbers."""
+    found = NUMBER.search(pattern.name)
+    assert found is not None
+    head, tail = pattern.name[: found.start()], pattern.name[found.end() :]
+    one = re.compile(re.escape(head) + r"(\d+)" + re.escape(tail))
+    there = pattern.parent.iterdir() if pattern.parent.is_dir() else ()
+    numbers = {int(m[1]): p for p in there if (m := one.fullmatch(p.name))}
+    return [numbers[number] for number in sorted(numbers)]
 
 
 def part_of(path: Path) -> Path:
@@ -49,6 +78,8 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
             raise SinkError(mine, "is the input itself", "give the output another name")
     if overwrite:
         return
+    if is_row(path) and (there := row_of(path)):
+        raise SinkError(there[0], "exists already", "give another name or --overwrite")
     if path.exists():
         raise SinkError(path, "exists already", "give another name or --overwrite")
     if part_of(path).exists():

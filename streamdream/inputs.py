@@ -15,10 +15,10 @@ from glob import escape, glob
 from pathlib import Path
 
 from streamdream.errors import SourceError, words
+from streamdream.files import NUMBER, row_of
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dpx", ".exr")
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-NUMBER = re.compile(r"%0?(\d*)d")
 SECRET = re.compile(r"(?<=://)[^/@]*@")
 WAIT = "15000000"  # microseconds that a server may be silent
 
@@ -121,16 +121,19 @@ def _row(label: str, pictures: list[str], rate: Fraction) -> Input:
 
 
 def _pattern(path: Path, rate: Fraction) -> Input:
-    match = NUMBER.search(path.name)
-    assert match is not None
-    head, tail = path.name[: match.start()], path.name[match.end() :]
-    numbered = re.compile(re.escape(head) + r"(\d+)" + re.escape(tail))
-    there = path.parent.iterdir() if path.parent.is_dir() else ()
-    found = sorted(int(m[1]) for p in there if (m := numbered.fullmatch(p.name)))
+    found = row_of(path)
     if not found:
         raise SourceError(path, "matches no file")
-    count = next((i for i, n in enumerate(found) if n != found[0] + i), len(found))
-    return _sequence(str(path), path, found[0], count, rate)
+    first = _number(found[0], path)
+    numbers = [_number(picture, path) for picture in found]
+    count = next((i for i, n in enumerate(numbers) if n != first + i), len(numbers))
+    return _sequence(str(path), path, first, count, rate)
+
+
+def _number(picture: Path, pattern: Path) -> int:
+    match = NUMBER.search(pattern.name)
+    assert match is not None
+    return int(picture.name[match.start() : len(picture.name) - len(pattern.name) + match.end()])
 
 
 def _sequence(label: str, pattern: Path, start: int, count: int, rate: Fraction) -> Input:

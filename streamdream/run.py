@@ -15,13 +15,13 @@ from streamdream import backbone
 from streamdream.codecs import check_codec
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
-from streamdream.files import check_target, is_picture
+from streamdream.files import check_target, is_picture, is_row
 from streamdream.frame import Frame
 from streamdream.inputs import check_file, locate
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import Picture, redraw
-from streamdream.sinks import PictureSink, Sink, Stopped
+from streamdream.sinks import PictureSink, RowSink, Sink, Stopped
 from streamdream.sources import Counts, Reading, VideoInfo, VideoSource
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
@@ -158,8 +158,11 @@ def _sink(target: Path | None, source: VideoSource, options: Options) -> Callabl
     if not is_picture(target):
         how = options.codec, options.crf, options.encoder_preset
         return lambda: Behind(VideoSink(target, source.info, source.companions, *how, comment))
+    if is_row(target):
+        also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
+        return lambda: Behind(RowSink(target, also, comment))
     if not source.info.still and options.frames != 1:
-        cure = "add --frames 1 (and --start), or name a video file"
+        cure = "add --frames 1 (and --start), name a video file, or pictures in a row: %05d.png"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
     return lambda: PictureSink(target, comment)
 

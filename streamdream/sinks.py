@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from streamdream.errors import SinkError
-from streamdream.files import PICTURE_FORMATS, part_of
+from streamdream.files import FIRST, PICTURE_FORMATS, numbered, part_of
 from streamdream.frame import Frame, eight_bits
 from streamdream.pipeline import Picture
 
@@ -121,17 +121,56 @@ class PictureSink:
             self._save(self._frame)
 
     def _save(self, frame: Frame) -> None:
-        try:
-            image = Image.fromarray(eight_bits(frame.pixels))
-            if self._format == "PNG":
-                text = PngInfo()
-                text.add_itxt("Comment", self._comment)
-                image.save(self._file.part, "PNG", pnginfo=text)
-            else:
-                image.save(
-                    self._file.part, "JPEG", quality=95, subsampling=0, comment=self._comment
-                )
-            self._file.complete()
-        except OSError as fault:
-            self._file.part.unlink(missing_ok=True)
-            raise self._file.fault(fault, playable=False) from None
+        save_picture(self._file, self._format, frame, self._comment)
+
+
+class RowSink:
+    """Pictures in a row, one a frame: `frames/%05d.png`, counted from 1."""
+
+    def __init__(self, pattern: Path, companions: Sequence[str] = (), comment: str = "") -> None:
+        """Write by this pattern, with `comment` in every picture.
+
+        `companions` names what else the source has, to say that it is left out.
+        """
+        self.part = self._pattern = pattern
+        self._format = PICTURE_FORMATS[pattern.suffix.lower()]
+        self._comment = comment
+        self._count = 0
+        self.notices = [f"{what} is left out: pictures hold none" for what in companions]
+
+    def write(self, frame: Frame) -> None:
+        """Write one picture; raises SinkError."""
+        file = PartFile(numbered(self._pattern, FIRST + self._count))
+        save_picture(file, self._format, frame, self._comment)
+        self._count += 1
+
+    def watch(self, frame: Frame, picture: Picture) -> None:
+        """A file shows nothing unfinished."""
+
+    def __enter__(self) -> Self:
+        """The sink itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is left to do: every picture is complete."""
+
+
+def save_picture(file: PartFile, kind: str, frame: Frame, comment: str) -> None:
+    """Write a frame as a PNG or JPEG (Pillow's name is `kind`); raises SinkError."""
+    try:
+        image = Image.fromarray(eight_bits(frame.pixels))
+        if kind == "PNG":
+            text = PngInfo()
+            text.add_itxt("Comment", comment)
+            image.save(file.part, "PNG", pnginfo=text)
+        else:
+            image.save(file.part, "JPEG", quality=95, subsampling=0, comment=comment)
+        file.complete()
+    except OSError as fault:
+        file.part.unlink(missing_ok=True)
+        raise file.fault(fault, playable=False) from None

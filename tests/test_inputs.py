@@ -16,8 +16,10 @@ import pytest
 from media import Film, moving
 from PIL import Image
 
-from streamdream.errors import SourceError
+from streamdream.errors import SinkError, SourceError
+from streamdream.files import check_target
 from streamdream.inputs import locate
+from streamdream.sinks import RowSink
 from streamdream.sources import Reading, VideoSource
 
 
@@ -124,3 +126,22 @@ def test_what_is_piped_in_is_read(tmp_path: Path, name: str, fine: bool) -> None
     )
     told = result.stdout.decode().strip()
     assert told == "60" if fine else told.startswith("standard input: ")
+
+
+def test_pictures_in_a_row_are_written_and_read_again(tmp_path: Path) -> None:
+    film = Film(moving((48, 64)), times=(0, 1, 2), codec="ffv1", languages=["eng"], options={})
+    (tmp_path / "100%").mkdir()
+    pattern = tmp_path / "100%" / "f%03d.png"
+    with VideoSource(film.write(tmp_path / "in.mkv")) as source:
+        sink = RowSink(pattern, ["audio stream 1"], "made so")
+        with sink:
+            for frame in source:
+                sink.write(frame)
+    assert sink.notices == ["audio stream 1 is left out: pictures hold none"]
+    assert sorted(p.name for p in pattern.parent.iterdir()) == [f"f{i:03d}.png" for i in (1, 2, 3)]
+    assert [index for index, _ in seen(pattern)] == [0, 1, 2]
+    with Image.open(pattern.parent / "f002.png") as picture:
+        assert picture.info["Comment"] == "made so"
+    with pytest.raises(SinkError, match=r"f001\.png: exists already"):
+        check_target(pattern)
+    check_target(pattern, overwrite=True)
