@@ -245,9 +245,12 @@ def mean_over(clips: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[st
         for column in clips[0][name]:
             values = np.array([clip[name][column] for clip in clips])
             values = values[~np.isnan(values)]
+            if not values.size:
+                table[name][column] = float("nan")
+                continue
             geometric = column in ("E/ref", "s/ref") and (values > 0).all()
             mean = np.exp(np.log(values).mean()) if geometric else values.mean()
-            table[name][column] = float(mean) if values.size else float("nan")
+            table[name][column] = float(mean)
         table[name]["steps"] = 0
     return table
 

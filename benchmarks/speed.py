@@ -62,6 +62,7 @@ STAGES: tuple[tuple[str, object, str], ...] = (
     ("composite", pipeline, "composite"),
     ("encode", video_sink.VideoSink, "write"),
 )
+NAMES = tuple(dict.fromkeys(stage for stage, _, _ in STAGES))
 
 
 class Stopwatch:
@@ -165,8 +166,7 @@ def stages(video: Path, options: Options, out: Path) -> None:
     each = {key: (clock.seconds[key] - counted.get(key, 0)) / frames for key in clock.seconds}
     threads = sorted({thread for thread, _ in each}, key=lambda t: t != "MainThread")
     lanes = {
-        thread: [(s, each[thread, s]) for s, _, _ in STAGES if (thread, s) in each]
-        for thread in threads
+        thread: [(s, each[thread, s]) for s in NAMES if (thread, s) in each] for thread in threads
     }
     print(f"\nstages of a frame at {options.lines} lines, {frames} frames, ms")
     print("| thread | stage | ms | of the frame |\n|---|---|--:|--:|")

@@ -109,6 +109,34 @@ def dream(
     return _run(source, output, chosen)
 
 
+@app.command
+def probe(
+    source: Annotated[
+        str, Parameter(name="input", group=INPUT, help="Anything that can be dreamed.")
+    ],
+    /,
+    *,
+    quick: Annotated[
+        bool, Parameter(group=SETTINGS, negative=(), help="Do not try how long it takes.")
+    ] = False,
+    flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
+) -> int:
+    """Tell what is in a file, what becomes of it, and how long a dream of it takes here."""
+    locate(source)
+    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
+    chosen = opts.build(given)
+    from streamdream.probe import describe, pace
+
+    report = describe(source, chosen)
+    print("\n".join(report.lines), flush=True)
+    if not quick and source != "-":  # what is piped in comes only once
+        found = pace(source, chosen)
+        whole = "" if report.frames is None else found.first + found.each * (report.frames - 1)
+        about = f"; about {span(whole)} for all" if isinstance(whole, float) else ""
+        print(f"time here: {found.first:.2f} s to begin, {found.each:.2f} s a frame{about}")
+    return 0
+
+
 def _run(source: str, output: Path | None, options: opts.Options) -> int:
     from streamdream.run import dream_file
 

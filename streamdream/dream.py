@@ -26,8 +26,8 @@ from streamdream.pipeline import GROWN_UP, Carried, Picture
 
 WARM_JITTER = 12  # px; more of it boils once a dream is carried, less lets the grid show
 SETTLED = 0.75  # of a step at the smaller octaves, where a dream has been for a while
-FILL_STEPS = 1  # per octave but the finest, where a dream is young
-FILL_FROM = 0.05  # share of the picture that has to be newly uncovered to be worth it
+FILL_STEPS = 8  # per octave where a dream is young, if all of the picture is newly uncovered
+FILL_FROM = 0.05  # share of it from which that is worth it
 
 OVERLAP = 128  # px that pieces of a large picture share at least
 MARGIN = 32  # px at a piece's edge that are not used
@@ -41,7 +41,8 @@ class Recipe:
     `steps` are gradient steps per octave, `finest_steps` those at full size, which cost
     more than all the others together. `young` (1, h, w) says where no dream was carried (1:
     nothing there yet), None that all is equally new: elsewhere steps are SETTLED as large,
-    at full size `effort` as large, and `fill_steps` more are spent there at smaller octaves.
+    at full size `effort` as large; on the young places `fill_steps` more are spent, at full
+    size half as many (rounded down).
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
     largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
     for one frame.
@@ -88,7 +89,7 @@ def dream(
             young = resize(recipe.young, size)
             settled = recipe.effort if size == full else SETTLED
             everywhere = [settled + (1 - settled) * young] * len(everywhere)
-            everywhere += [young] * (recipe.fill_steps if size != full else 0)
+            everywhere += [young] * (recipe.fill_steps if size != full else recipe.fill_steps // 2)
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
             move = int(shift[0]), int(shift[1])
@@ -276,6 +277,7 @@ class Dream:
         warm = carried.governor is not None
         count = options.warm_steps if warm else options.steps
         fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
+        fills = max(1, round(FILL_STEPS * carried.uncovered)) if fill else 0
         recipe = Recipe(
             layers=options.chosen_layers,
             octaves=options.octaves_at((image.shape[-2], image.shape[-1])),
@@ -286,7 +288,7 @@ class Dream:
             jitter=min(options.jitter, WARM_JITTER) if warm else options.jitter,
             seed=(options.seed, index),
             tile=options.tile,
-            fill_steps=FILL_STEPS if fill else 0,
+            fill_steps=fills,
             effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
         )

@@ -100,7 +100,7 @@ def dream_file(
         if not is_picture(target):
             check_codec(target, options.codec, options.crf)
     with VideoSource(
-        source, options.start, options.end, options.frames, options.fitted_size, _reading(options)
+        source, options.start, options.end, options.frames, options.fitted_size, reading_of(options)
     ) as frames:
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
@@ -137,7 +137,8 @@ def dream_file(
         return outcome
 
 
-def _reading(options: Options) -> Reading:
+def reading_of(options: Options) -> Reading:
+    """How the options want a source to be read."""
     return Reading(
         options.video_stream,
         options.exact_rate,

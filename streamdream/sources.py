@@ -435,6 +435,11 @@ class VideoSource:
                 return
 
     @property
+    def codec(self) -> str:
+        """The name of what decodes the pictures."""
+        return self._stream.codec_context.name
+
+    @property
     def tick(self) -> Fraction:
         """The unit of the stream's times, in seconds."""
         base = self._stream.time_base

@@ -123,7 +123,7 @@ def test_fill_steps_act_where_the_dream_is_young(lite0: Backbone, photo: Image) 
 
 @pytest.mark.parametrize(
     ("warm", "uncovered", "pictures"),
-    [(False, 1.0, 2 * 5), (True, 0.02, 4 + 2), (True, 0.2, 4 + 2 + 1)],
+    [(False, 1.0, 2 * 5), (True, 0.02, 4 + 2), (True, 0.1, 4 + 2 + 1), (True, 0.5, 4 + 2 + 4 + 2)],
 )
 def test_steps_are_spent_where_they_are_needed(
     lite0: Backbone, photo: Image, warm: bool, uncovered: float, pictures: int

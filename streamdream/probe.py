@@ -1,0 +1,100 @@
+"""What is in a file, what becomes of it, and how long a dream of it takes here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+
+from av.audio.stream import AudioStream
+
+from streamdream import backbone
+from streamdream.dream import Dream
+from streamdream.frame import work_size
+from streamdream.motion import OpticalFlow
+from streamdream.options import Options
+from streamdream.pipeline import redraw
+from streamdream.run import choose_device, reading_of
+from streamdream.sources import VideoSource
+from streamdream.video_sink import NOT_CONTENT
+
+TIMED = 4  # warm frames; the first of a scene takes many more steps
+
+MATRICES = {1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"}
+CURVES = {16: ", HDR (PQ)", 18: ", HDR (HLG)"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `probe` found: `lines` for people; `frames` about, None if unknown."""
+
+    lines: list[str]
+    frames: int | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Measured seconds: of a scene's `first` frame, and of `each` after it."""
+
+    first: float
+    each: float
+
+
+def describe(text: str, options: Options) -> Report:
+    """Tell what is in an input; raises SourceError."""
+    with VideoSource(text, options.start, options.end, reading=reading_of(options)) as source:
+        return Report(list(_lines(source, options)), source.info.frames)
+
+
+def _lines(source: VideoSource, options: Options) -> Iterator[str]:
+    info, also = source.info, source.companions
+    (h, w), dreamed = info.size, work_size(info.size, options.lines)
+    kind = "one picture" if info.still else f"{float(info.rate or 0):.5g} frames a second"
+    depth = "more than 8 bits" if info.deep else "8 bits"
+    colour = MATRICES.get(info.colour.matrix, f"matrix {info.colour.matrix}")
+    curve = CURVES.get(info.colour.transfer, "")
+    yield f"picture: {w}x{h} {source.codec}, {kind}, {depth}, {colour}{curve}"
+    if info.sample_aspect != 1:
+        yield f"picture: pixels are {info.sample_aspect} as wide as high; kept"
+    if info.frames is not None and not info.still:
+        seconds = info.frames / (info.rate or Fraction(25))
+        yield f"length: about {info.frames} frames, {float(seconds):.2f} s"
+    yield f"dreamed at: {dreamed[1]}x{dreamed[0]}, added to the full-size picture"
+    for stream in also.streams:
+        codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+        sound = ""
+        if isinstance(stream, AudioStream):
+            sound = f", {stream.codec_context.sample_rate} Hz {stream.codec_context.layout.name}"
+        language = stream.metadata.get("language", "")
+        spoken = f" ({language})" if language else ""
+        yield f"{stream.type} {stream.index}: {codec}{sound}{spoken}; goes along"
+    for what in also.left_out:
+        yield f"{what}: is left out"
+    if also.chapters:
+        yield f"chapters: {len(also.chapters)}; kept"
+    tags = sorted(tag for tag in also.metadata if tag.lower() not in NOT_CONTENT)
+    if tags:
+        yield f"tags: {', '.join(tags)}; kept"
+    for notice in source.notices:
+        yield f"notice: {notice}"
+
+
+def pace(text: str, options: Options) -> Pace:
+    """Dream the first frames, to see how long they take here."""
+    device = choose_device(options.device)
+    precision = backbone.choose_precision(options.precision, options.model, device)
+    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    count = 2 + TIMED
+    with VideoSource(
+        text, options.start, options.end, count, options.fitted_size, reading_of(options)
+    ) as source:
+        done = [time.perf_counter()]
+        effect, motion = Dream(network), OpticalFlow(options.flow)
+        with closing(redraw(source, options, effect, motion, device)) as frames:
+            done += [time.perf_counter() for _ in frames]
+    first = done[1] - done[0]
+    # The second frame still prepares kernels for the shapes that only warm frames have.
+    warm = done[2:] if len(done) > 3 else done[1:]
+    return Pace(first, (warm[-1] - warm[0]) / max(1, len(warm) - 1))
