@@ -26,8 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from streamdream import options as opts
 from streamdream.errors import INTERRUPTED, Error, OptionError
-from streamdream.files import check_target
-from streamdream.inputs import locate
+from streamdream.files import check_target, is_row
+from streamdream.inputs import PIPE, locate
 
 if TYPE_CHECKING:
     from streamdream.run import Outcome
@@ -100,7 +100,7 @@ def dream(
     below.append({} if config is None else opts.read_toml(config, "--config"))
     chosen = opts.build(*below, given)
     if output is not None:
-        check_target(output, given_source.path, chosen.overwrite)
+        check_target(output, given_source.all_files, chosen.overwrite)
     if like is not None:
         from streamdream.run import read_settings
 
@@ -129,7 +129,7 @@ def probe(
 
     report = describe(source, chosen)
     print("\n".join(report.lines), flush=True)
-    if not quick and source != "-":  # what is piped in comes only once
+    if not quick and source != PIPE:  # what is piped in comes only once
         found = pace(source, chosen)
         whole = "" if report.frames is None else found.first + found.each * (report.frames - 1)
         about = f"; about {span(whole)} for all" if isinstance(whole, float) else ""
@@ -145,7 +145,8 @@ def _run(source: str, output: Path | None, options: opts.Options) -> int:
     if output is None:
         return 0
     if not outcome.complete:
-        kept = f"{outcome.path} holds {outcome.frames} frames and can be played"
+        kept = f"{outcome.path} holds {outcome.frames} frames"
+        kept += "" if output is not None and is_row(output) else " and can be played"
         if outcome.frames == 0 or outcome.path is None:
             kept = "nothing was written"
         _say(f"interrupted: {kept}")
@@ -257,10 +258,13 @@ def _summary(outcome: Outcome) -> str:
 
 
 def _troubles(counts: Counts) -> str:
-    parts = [f"{counts.skipped} packets skipped"] if counts.skipped else []
-    parts += [f"{counts.mended} times mended"] if counts.mended else []
-    parts += [f"ends {counts.missing} pictures too early"] if counts.missing else []
-    return ", ".join(parts)
+    found = (
+        (counts.skipped, "packet", "not decodable, skipped"),
+        (counts.damaged, "picture", "damaged"),
+        (counts.mended, "time stamp", "mended"),
+        (counts.missing, "picture", "missing at the end"),
+    )
+    return ", ".join(f"{n} {what}{'s' * (n > 1)} {how}" for n, what, how in found if n)
 
 
 def span(seconds: float) -> str:
@@ -282,8 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _main(arguments: Sequence[str] | None) -> int:
     try:
+        typed = sys.argv[1:] if arguments is None else arguments
         result = app(
-            arguments,
+            # The parser would take a dash for an option without a name.
+            [PIPE if word == "-" else word for word in typed],
             exit_on_error=False,
             print_error=False,
             result_action="return_value",

@@ -25,7 +25,8 @@ class Codec:
 
     `pixels` and `deep` name libav's pixel formats for 8 bits and for more, `deep` None where
     there is none that players know. `crf` is the quality that looks lossless, None where there
-    is nothing to choose, `worst` the end of its scale. `lossless` codecs keep RGB as it is;
+    is nothing to choose, `worst` the end of its scale. Below `smallest` pixels a side the
+    encoder fails. `lossless` codecs keep RGB as it is;
     `halved` ones store colour at half size and need even sides.
     """
 
@@ -36,6 +37,7 @@ class Codec:
     deep: str | None
     crf: float | None = None
     worst: float = 51
+    smallest: int = 2
     lossless: bool = False
     halved: bool = True
 
@@ -67,8 +69,8 @@ CODECS = {
     codec.name: codec
     for codec in (
         Codec("h264", "H.264", "libx264", "yuv420p", None, 18),
-        Codec("hevc", "HEVC", "libx265", "yuv420p", "yuv420p10le", 20),
-        Codec("av1", "AV1", "libsvtav1", "yuv420p", "yuv420p10le", 24, 63),
+        Codec("hevc", "HEVC", "libx265", "yuv420p", "yuv420p10le", 20, smallest=64),
+        Codec("av1", "AV1", "libsvtav1", "yuv420p", "yuv420p10le", 24, 63, smallest=64),
         Codec("vp9", "VP9", "libvpx-vp9", "yuv420p", None, 24, 63),
         Codec("prores", "ProRes", "prores_ks", "yuv422p10le", "yuv422p10le"),
         Codec("ffv1", "FFV1", "ffv1", "bgr0", "gbrp16le", lossless=True, halved=False),
@@ -112,10 +114,22 @@ def check_codec(path: Path, codec: str, crf: float | None) -> None:
         raise OptionError(f"--crf {crf:g}", f"{chosen.title} goes from 0 to {chosen.worst:g}")
 
 
-def choose_codec(path: Path, codec: str, deep: bool) -> Codec:
-    """The codec for a file; "auto" is the container's usual one, if that holds deep colour."""
+def choose_codec(path: Path, codec: str, deep: bool, side: int) -> Codec:
+    """The codec for a file whose shorter side has `side` pixels.
+
+    "auto" is the container's usual one, or the first that holds `deep` colour. Raises
+    SinkError if the picture is too small for the one that is asked for.
+    """
     names = CONTAINERS[path.suffix.lower()].codecs
-    if codec != "auto":
-        return CODECS[codec]
-    able = [name for name in names if CODECS[name].deep] if deep else []
-    return CODECS[(able or names)[0]]
+    if codec == "auto":
+        able = [n for n in names if CODECS[n].deep and CODECS[n].smallest <= side] if deep else []
+        return CODECS[(able or names)[0]]
+    chosen = CODECS[codec]
+    if side < chosen.smallest:
+        others = [n for n in names if CODECS[n].smallest <= side]
+        raise SinkError(
+            path,
+            f"{chosen.title} takes no pictures with less than {chosen.smallest} pixels a side",
+            f"use --codec {' or '.join(others)}",
+        )
+    return chosen

@@ -18,6 +18,10 @@ from av.stream import Disposition, Stream
 
 from streamdream.companions import Companions
 
+RATES = {
+    "libopus": (8000, 12000, 16000, 24000, 48000),
+    "aac": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+}
 SOUND_OF = {"webm": "libopus", "mp4": "aac", "mov": "aac", "matroska": "aac"}
 
 
@@ -39,11 +43,11 @@ class Copies:
             if _can_hold(kind, stream):
                 self._copies[stream.index] = _Copy(container, stream)
                 continue
-            if isinstance(stream, AudioStream) and stream.codec_context:
+            if isinstance(stream, AudioStream) and stream.codec_context.sample_rate:
                 recoded = _Recoded(container, stream, SOUND_OF[kind])
                 self._copies[stream.index] = recoded
                 self.notices.append(
-                    f"audio stream {stream.index} ({name}) becomes {recoded.name}: "
+                    f"audio stream {stream.index} ({name}) becomes {recoded.what}: "
                     f"{ending} cannot hold it"
                 )
                 continue
@@ -107,8 +111,7 @@ class _Recoded:
 
     def __init__(self, container: OutputContainer, stream: AudioStream, codec: str) -> None:
         context = stream.codec_context
-        self.name = codec.removeprefix("lib")
-        rate = 48000 if codec == "libopus" else min(context.sample_rate or 48000, 48000)
+        rate = min(rate for rate in RATES[codec] if rate >= min(context.sample_rate, 48000))
         layout = context.layout.name if context.layout.nb_channels <= 2 else "stereo"
         if "channels" in layout:
             layout = "mono" if context.layout.nb_channels == 1 else "stereo"
@@ -118,7 +121,13 @@ class _Recoded:
         self._stream.disposition = Disposition(stream.disposition)
         kind = "flt" if codec == "libopus" else "fltp"
         # Encoders take pieces of one length only.
-        self._resampler = AudioResampler(kind, layout, rate, 960 if codec == "libopus" else 1024)
+        length = rate // 50 if codec == "libopus" else 1024
+        self._form = kind, layout, rate, length
+        self._resampler = AudioResampler(*self._form)
+        self._heard: tuple[str, str, int] | None = None
+        self._next = 0
+        changed = "" if layout == context.layout.name else f", {layout}"
+        self.what = codec.removeprefix("lib") + changed
 
     def packets(self, packet: Packet) -> list[Packet]:
         try:
@@ -131,8 +140,23 @@ class _Recoded:
         return [*self._encoded(None), *self._stream.encode(None)]
 
     def _encoded(self, frame: AudioFrame | None) -> list[Packet]:
-        pieces = self._resampler.resample(frame)
-        return [ready for piece in pieces for ready in self._stream.encode(piece)]
+        ready: list[Packet] = []
+        if frame is not None:
+            heard = frame.format.name, frame.layout.name, frame.sample_rate
+            if self._heard not in (None, heard):  # broadcasts change between stereo and 5.1
+                ready += self._pieces(self._resampler.resample(None))
+                self._resampler = AudioResampler(*self._form)
+            self._heard = heard
+        return ready + self._pieces(self._resampler.resample(frame))
+
+    def _pieces(self, pieces: list[AudioFrame]) -> list[Packet]:
+        ready: list[Packet] = []
+        for piece in pieces:
+            if piece.pts is not None:
+                piece.pts = max(piece.pts, self._next)  # encoders take no times that go back
+                self._next = piece.pts + piece.samples
+            ready += self._stream.encode(piece)
+        return ready
 
 
 def _give_layout(stream: Stream) -> None:

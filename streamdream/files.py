@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from streamdream.codecs import CONTAINERS
@@ -50,7 +51,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
-def check_target(path: Path, source: Path | None = None, overwrite: bool = False) -> None:
+def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
     """Raise SinkError if nothing can or should be written at `path`.
 
     Looks at the ending, the folder, files already there, and that the input is not the output.
@@ -73,9 +74,11 @@ def check_target(path: Path, source: Path | None = None, overwrite: bool = False
         raise SinkError(path, f"the folder {folder} may not be written to")
     if path.is_dir():
         raise SinkError(path, "is a folder", "name a file in it")
-    for mine in (path, part_of(path)):
-        if source is not None and mine.exists() and mine.samefile(source):
-            raise SinkError(mine, "is the input itself", "give the output another name")
+    mine = row_of(path) if is_row(path) else [p for p in (path, part_of(path)) if p.exists()]
+    read = {source.resolve() for source in sources}
+    for one in mine:
+        if one.resolve() in read:
+            raise SinkError(one, "is the input itself", "give the output another name")
     if overwrite:
         return
     if is_row(path) and (there := row_of(path)):

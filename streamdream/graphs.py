@@ -75,7 +75,8 @@ def recorded(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tenso
             function(given)
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # The outer context puts the stream back even where ending a failed recording fails too.
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
         result = function(given)
 
     def replay(y: Tensor) -> Tensor:

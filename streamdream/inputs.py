@@ -20,6 +20,7 @@ from streamdream.files import NUMBER, row_of
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dpx", ".exr")
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 SECRET = re.compile(r"(?<=://)[^/@]*@")
+PIPE = "pipe:0"  # as libav says it
 WAIT = "15000000"  # microseconds that a server may be silent
 
 
@@ -27,8 +28,8 @@ WAIT = "15000000"  # microseconds that a server may be silent
 class Input:
     """Something to read: `label` for people, `name` and the rest for libav.
 
-    `path` is the one file that is read, None if it is not one; `count` how many pictures a
-    row of them has.
+    `path` is the one file that is read, None if it is not one; `files` the pictures of a row;
+    `notices` what a person should know.
     """
 
     label: str
@@ -36,14 +37,30 @@ class Input:
     path: Path | None = None
     kind: str | None = None
     options: dict[str, str] = field(default_factory=dict)
-    count: int | None = None
+    files: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int | None:
+        """How many pictures a row has, None if it is not one."""
+        return len(self.files) or None
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """The files that are read, as far as they are files."""
+        return self.files if self.path is None else (self.path,)
+
+    @property
+    def piped(self) -> bool:
+        """Whether what is read comes once, from front to end."""
+        return self.name == PIPE
 
 
 def locate(text: str | Path, rate: Fraction = Fraction(25)) -> Input:
     """Find what `text` names; pictures in a row get `rate` a second. Raises SourceError."""
     named = str(text)
-    if named == "-":
-        return Input("standard input", "pipe:0")
+    if named in ("-", PIPE):
+        return Input("standard input", PIPE)
     if URL.match(named) and not isinstance(text, Path):
         return Input(SECRET.sub("", named), named, options=_for_url(named))
     path = Path(text)
@@ -112,11 +129,16 @@ def _row(label: str, pictures: list[str], rate: Fraction) -> Input:
             {Path(p).parent for p in pictures}
         ) == 1:
             pattern = first.with_name(f"{_plain(head)}%0{wide}d{_plain(tail)}")
-            return _sequence(label, pattern, start, len(pictures), rate)
+            return _sequence(label, pattern, start, [Path(p) for p in pictures], rate)
     around = f"{escape(str(first.parent.absolute()))}/*{first.suffix}"
-    if sorted(glob(around)) == sorted(str(Path(p).absolute()) for p in pictures):
+    meant = [str(Path(p).absolute()) for p in pictures]
+    if sorted(glob(around)) == sorted(meant):
+        if sorted(meant) != meant:  # libav would put 10 before 9
+            raise SourceError(
+                label, "the numbers of its pictures have gaps", "give them leading zeros"
+            )
         options = {"pattern_type": "glob", "framerate": str(rate)}
-        return Input(label, around, None, "image2", options, len(pictures))
+        return Input(label, around, None, "image2", options, tuple(Path(p) for p in pictures))
     raise SourceError(label, "these pictures are not numbered in a row", "put them into a folder")
 
 
@@ -127,7 +149,9 @@ def _pattern(path: Path, rate: Fraction) -> Input:
     first = _number(found[0], path)
     numbers = [_number(picture, path) for picture in found]
     count = next((i for i, n in enumerate(numbers) if n != first + i), len(numbers))
-    return _sequence(str(path), path, first, count, rate)
+    left = len(found) - count
+    notices = (f"{left} pictures behind the gap at {first + count} are left out",) if left else ()
+    return _sequence(str(path), path, first, found[:count], rate, notices)
 
 
 def _number(picture: Path, pattern: Path) -> int:
@@ -136,10 +160,17 @@ def _number(picture: Path, pattern: Path) -> int:
     return int(picture.name[match.start() : len(picture.name) - len(pattern.name) + match.end()])
 
 
-def _sequence(label: str, pattern: Path, start: int, count: int, rate: Fraction) -> Input:
+def _sequence(
+    label: str,
+    pattern: Path,
+    start: int,
+    files: list[Path],
+    rate: Fraction,
+    notices: tuple[str, ...] = (),
+) -> Input:
     name = str(_plain(str(pattern.parent.absolute()))) + "/" + pattern.name
     options = {"framerate": str(rate), "start_number": str(start)}
-    return Input(label, name, None, "image2", options, count)
+    return Input(label, name, None, "image2", options, tuple(files), notices)
 
 
 def _plain(text: str) -> str:

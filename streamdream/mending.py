@@ -19,30 +19,33 @@ ORIENTATION = 0x112  # of EXIF
 class Clock:
     """Joins the times of recordings that were put one behind the other, each with its own start.
 
-    Times that leap back, or far ahead where a clock runs on, begin a new part; it follows the
-    one before as if nothing was between. Sound follows the pictures.
+    Times that leap back begin a new part, which follows the one before as if nothing was
+    between. The pictures say where it begins: sound that is there sooner has to wait.
     """
 
-    def __init__(self, pictures: int, usual: Fraction, runs: bool) -> None:
+    def __init__(self, pictures: int, usual: Fraction) -> None:
         """For the stream of index `pictures`, where one is usually shown for `usual` seconds."""
-        self._pictures, self._usual, self._runs = pictures, usual, runs
+        self._pictures, self._usual = pictures, usual
         self._back = max(Fraction(1, 2), 8 * usual)
         self._latest: dict[int, Fraction] = {}
         self._part: dict[int, int] = {}
         self._offsets = [Fraction(0)]
 
-    def offset(self, stream: int, time: Fraction) -> Fraction:
-        """What to add to this time of a stream."""
+    def part(self, stream: int, time: Fraction) -> int:
+        """The part that this time of a stream, the next one read, belongs to."""
         latest = self._latest.get(stream, time)
-        leapt = time < latest - self._back or (self._runs and time > latest + LATE)
+        leapt = time < latest - self._back
         self._latest[stream] = time if leapt else max(latest, time)
         if leapt:
             self._part[stream] = self._part.get(stream, 0) + 1
             if stream == self._pictures:
                 end = latest + self._offsets[-1] + self._usual
                 self._offsets.append(end - time)
-        # Sound that leaps first waits in the old part; its next packets go with the pictures.
-        return self._offsets[min(self._part.get(stream, 0), len(self._offsets) - 1)]
+        return self._part.get(stream, 0)
+
+    def offset(self, part: int) -> Fraction | None:
+        """What to add to the times of a part; None while no picture of it was seen."""
+        return self._offsets[part] if part < len(self._offsets) else None
 
 
 class Deinterlacer:

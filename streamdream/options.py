@@ -152,7 +152,7 @@ class Look(BaseModel):
         ge=0,
         le=256,
         description="Largest random shift under the network's grid, in pixels; "
-        "at most 8 on top of a carried dream.",
+        "at most 12 on top of a carried dream.",
     )
     strength: Annotated[float, Parameter(group=DREAM)] = Field(
         default=1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."

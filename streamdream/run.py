@@ -96,7 +96,7 @@ def dream_file(
     target = None if target is None else Path(target)
     given = locate(source, options.exact_rate)
     if target is not None:
-        check_target(target, given.path, options.overwrite)
+        check_target(target, given.all_files, options.overwrite)
         if not is_picture(target):
             check_codec(target, options.codec, options.crf)
     with VideoSource(

@@ -31,6 +31,7 @@ from streamdream.mending import LATE, Clock, Deinterlacer, is_mirrored
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
+MOST_EARLY = 2000  # packets of sound that wait for a picture of their part
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
@@ -60,10 +61,12 @@ class VideoInfo:
 class Counts:
     """What went not quite right while reading.
 
-    `skipped` packets not decodable, `mended` times, `missing` pictures that the file promised.
+    `skipped` packets not decodable, `damaged` pictures that were shown all the same, `mended`
+    times, `missing` pictures that the file promised.
     """
 
     skipped: int = 0
+    damaged: int = 0
     mended: int = 0
     missing: int = 0
 
@@ -112,7 +115,7 @@ class VideoSource:
         self._reading = reading or Reading()
         self.input: Input = locate(path, self._reading.rate)
         self.counts = Counts()
-        self.notices: list[str] = []
+        self.notices: list[str] = list(self.input.notices)
         self.companions = Companions()
         self._wanted = frames
         self._container = self._open()
@@ -122,7 +125,9 @@ class VideoSource:
             self._from = None if start is None else self._origin + start
             self._until = None if end is None else self._origin + end
             self._shift = self._shift_of_times()
-            self._clock = Clock(self._stream.index, self._usual_duration(), self._runs())
+            self._clock = Clock(self._stream.index, self._usual_duration())
+            self._early: deque[tuple[Packet, int]] = deque()
+            self._given: dict[int, int] = {}
             self._weave: Deinterlacer | None = None
             self._reformatter = VideoReformatter()
             self._last: Fraction | None = None
@@ -178,6 +183,14 @@ class VideoSource:
     def _fault(self, reason: str, cure: str = "") -> SourceError:
         return SourceError(self.input.label, reason, cure)
 
+    @property
+    def _cure(self) -> str:
+        if self.input.path is not None:
+            return "it may be cut off or damaged"
+        if self.input.piped:
+            return "pipe a format that can be read from front to end, as mkv or ts"
+        return "" if self.input.files else "if it plays elsewhere, download it first"
+
     def _open(self) -> InputContainer:
         given = self.input
         try:
@@ -186,7 +199,7 @@ class VideoSource:
                 metadata_errors="replace",
             )  # fmt: skip
         except BROKEN as fault:
-            raise self._fault(f"not a video or picture ({words(fault)})") from None
+            raise self._fault(f"not a video or picture ({words(fault)})", self._cure) from None
         return cast(InputContainer, opened)
 
     def _choose(self) -> VideoStream:
@@ -214,6 +227,8 @@ class VideoSource:
                 f"({stream.width}x{stream.height}); --video-stream takes another"
             )
         stream.thread_type = "AUTO"
+        if self._reading.strict:
+            stream.codec_context.options = {"err_detect": "explode"}
         return stream
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -251,7 +266,7 @@ class VideoSource:
             if self._from is not None:
                 reason = f"no picture at or after {float(self._from - self._origin):g} s"
                 raise self._fault(reason, "give an earlier --start")
-            raise self._fault("no picture in it can be decoded", "it may be cut off or damaged")
+            raise self._fault("no picture in it can be decoded", self._cure)
         return first
 
     def _sought_picture(self) -> Timed | None:
@@ -261,7 +276,7 @@ class VideoSource:
         where pictures carry no times: then an earlier place is tried, and at last everything
         before is read and dropped.
         """
-        if self._from is None or self._from <= self._origin:
+        if self._from is None or self._from <= self._origin or self.input.piped:
             return next(self._pictures, None)
         for earlier in (0, 2, 10):
             with suppress(*BROKEN, OverflowError):
@@ -281,7 +296,9 @@ class VideoSource:
     def _read_anew(self) -> None:
         self.companions.forget()
         self.counts = Counts()
-        self._clock = Clock(self._stream.index, self._usual_duration(), self._runs())
+        self._clock = Clock(self._stream.index, self._usual_duration())
+        self._early.clear()
+        self._given.clear()
         self._weave = None
         self._begun = None
         self._pictures = self._wanted_part()
@@ -391,19 +408,30 @@ class VideoSource:
                 continue
             for picture in self._whole(pictures, last=not packet.size):
                 self._check_pixels(picture.width, picture.height)
+                if picture.is_corrupt:
+                    self._damaged()
                 base = picture.time_base or self.tick
                 if picture.pts is not None:
                     own = picture.pts * Fraction(base.numerator, base.denominator)
-                    latest = own + self._clock.offset(self._stream.index, own)
+                    offset = self._clock.offset(self._clock.part(self._stream.index, own))
+                    latest = own + (offset or 0)
+                    self._release()
                 else:
                     self.counts.mended += 1
                     latest = self._origin if latest is None else latest + self._usual_duration()
                 yield picture, latest
 
+        self._release(last=True)
+
     def _skip(self, fault: BaseException) -> None:
         if self._reading.strict:
             raise self._fault(f"damaged ({words(fault)})", "without --strict it would be skipped")
         self.counts.skipped += 1
+
+    def _damaged(self) -> None:
+        if self._reading.strict:
+            raise self._fault("a picture is damaged", "without --strict it would be shown")
+        self.counts.damaged += 1
 
     def _whole(self, pictures: list[av.VideoFrame], last: bool) -> Iterator[av.VideoFrame]:
         """The pictures, those of interlaced video made whole from their two halves."""
@@ -412,7 +440,9 @@ class VideoSource:
                 yield from pictures
                 return
             self._weave = Deinterlacer(self._stream)
-            self.notices.append("interlaced: made whole by bwdif; --no-deinterlace leaves it")
+            told = "interlaced: made whole by bwdif; --no-deinterlace leaves it"
+            if told not in self.notices:  # seeking begins anew
+                self.notices.append(told)
         elif self._weave is None:
             yield from pictures
             return
@@ -484,12 +514,35 @@ class VideoSource:
 
     def _pass_on(self, packet: Packet) -> None:
         """Give a packet of another stream to the companions, if it is in the wanted part."""
-        if packet.pts is not None:
-            offset = self._clock.offset(packet.stream.index, packet.pts * packet.time_base)
-            moved = round(offset / packet.time_base)
-            packet.pts += moved
-            if packet.dts is not None:
-                packet.dts += moved
+        if packet.pts is None:
+            self._offer(packet)
+            return
+        part = self._clock.part(packet.stream.index, packet.pts * packet.time_base)
+        self._early.append((packet, part))
+        self._release(last=len(self._early) > MOST_EARLY)
+
+    def _release(self, last: bool = False) -> None:
+        """Hand on the packets whose part of the recording has begun; in the end all."""
+        while self._early:
+            packet, part = self._early[0]
+            offset = self._clock.offset(part)
+            if offset is None and not last:
+                return
+            self._early.popleft()
+            if offset:
+                moved = round(offset / packet.time_base)
+                packet.pts = (packet.pts or 0) + moved
+                packet.dts = None if packet.dts is None else packet.dts + moved
+            if offset is None:
+                continue  # sound of a part without pictures belongs nowhere
+            pts, latest = packet.pts or 0, self._given.get(packet.stream.index)
+            overlaps = latest is not None and pts - latest < (packet.duration or 0) / 2
+            if part > 0 and overlaps and packet.stream.type == "audio":
+                continue  # a recording's sound often lasts a little longer than its pictures
+            self._given[packet.stream.index] = pts
+            self._offer(packet)
+
+    def _offer(self, packet: Packet) -> None:
         when = None if packet.pts is None else packet.pts * packet.time_base
         early = when is not None and self._from is not None and when < self._from
         late = when is not None and self._until is not None and when >= self._until

@@ -75,7 +75,7 @@ class VideoSink:
         self._info = info
         self._companions = companions or Companions()
         self._companions.wanted = True
-        self._codec = choose_codec(self._file.path, codec, info.deep)
+        self._codec = choose_codec(self._file.path, codec, info.deep, min(info.size))
         self._pixels = (self._codec.deep if info.deep else None) or self._codec.pixels
         h, w = info.size
         self._odd = (h % 2, w % 2) if self._codec.halved else (0, 0)

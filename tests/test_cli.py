@@ -337,3 +337,23 @@ def test_without_an_output_a_window_shows_the_result(
     for picture, source in zip(shown, original, strict=False):
         assert picture.shape == source.shape
         assert 0.5 < np.abs(picture.astype(int) - source).mean() < 40
+
+
+def test_what_is_piped_in_is_dreamed(film: Path, tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(film)) as source, av.open(str(tmp_path / "in.mkv"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    result = subprocess.run(
+        [sys.executable, "-m", "streamdream", "-", "-o", "out.mkv", "--frames", "2", *QUICK],
+        input=(tmp_path / "in.mkv").read_bytes(),
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(frame_times(tmp_path / "out.mkv")) == 2

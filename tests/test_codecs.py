@@ -153,3 +153,10 @@ def test_what_does_not_go_together_is_told(
 ) -> None:
     with pytest.raises((SinkError, OptionError), match=told):
         check_codec(Path(name), codec, crf)
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_pictures_too_small_for_an_encoder_are_told(tmp_path: Path, codec: str) -> None:
+    film = Film(moving((18, 34)), times=(0, 1), codec="ffv1", options={})
+    with pytest.raises(SinkError, match=r"less than 64 pixels a side; use --codec h264"):
+        through(film.write(tmp_path / "in.mkv"), tmp_path / "out.mkv", codec)

@@ -145,3 +145,35 @@ def test_pictures_in_a_row_are_written_and_read_again(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"f001\.png: exists already"):
         check_target(pattern)
     check_target(pattern, overwrite=True)
+
+
+def test_numbers_with_gaps_and_without_leading_zeros_are_refused(tmp_path: Path) -> None:
+    drawn(tmp_path, ["f1.png", "f2.png", "f10.png"])
+    with pytest.raises(SourceError, match="have gaps; give them leading zeros"):
+        locate(tmp_path)
+
+
+def test_pictures_behind_a_gap_are_told(tmp_path: Path) -> None:
+    drawn(tmp_path, ["1.png", "2.png", "4.png"])
+    with VideoSource(tmp_path / "%d.png") as source:
+        assert source.notices == ["1 pictures behind the gap at 3 are left out"]
+
+
+def test_a_row_does_not_overwrite_itself(tmp_path: Path) -> None:
+    drawn(tmp_path, ["1.png", "2.png"])
+    for text in (tmp_path, tmp_path / "%d.png", f"{tmp_path}/*.png"):
+        with pytest.raises(SinkError, match="is the input itself"):
+            check_target(tmp_path / "%d.png", locate(text).all_files, overwrite=True)
+
+
+def test_a_start_in_what_is_piped_in_is_read_up_to(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 288, 512, 3), np.uint8)
+    film = Film(lambda i: noise[i % 20], times=tuple(range(60))).write(tmp_path / "in.mkv")
+    code = (
+        "from fractions import Fraction\nfrom streamdream.sources import VideoSource\n"
+        "print(len(list(VideoSource('-', start=Fraction(1)))))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=film.read_bytes(), capture_output=True, check=True
+    )
+    assert result.stdout.decode().strip() == "35"

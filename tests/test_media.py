@@ -602,3 +602,72 @@ def test_another_video_stream_can_be_taken(tmp_path: Path) -> None:
         assert source.notices == []
     with pytest.raises(SourceError, match=r"stream 2 is no video; there are: 0 \(128x72\), 1"):
         VideoSource(path, reading=Reading(stream=2))
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.webm"])
+def test_sound_stays_with_the_picture_where_recordings_join(tmp_path: Path, target: str) -> None:
+    piece = Film(times=tuple(range(50)), languages=["eng"]).write(tmp_path / "a.ts").read_bytes()
+    (tmp_path / "both.ts").write_bytes(piece + piece + piece)
+    through(tmp_path / "both.ts", tmp_path / target)
+    sound = [time for time, _ in packets(tmp_path / target)[0]]
+    steps = np.diff([float(time) for time in sound])
+    assert steps.min() > 0.01
+    assert steps.max() < 0.08
+    assert float(sound[-1] - sound[0]) == pytest.approx(6, abs=0.2)
+    assert len(frame_times(tmp_path / target)) == 150
+
+
+def test_sound_that_changes_midway_is_encoded_on(tmp_path: Path) -> None:
+    for name, layout in (("a.ts", "stereo"), ("b.ts", "mono")):
+        with av.open(str(tmp_path / name), "w") as out:
+            video, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=48000)
+            video.width, video.height, video.pix_fmt = 128, 72, "yuv420p"
+            sound.layout = layout
+            for i in range(25):
+                picture = av.VideoFrame.from_ndarray(moving()(i), format="rgb24")
+                picture.pts = i
+                out.mux(video.encode(picture))
+            for i in range(46):
+                silence = np.zeros((len(sound.layout.channels), 1024), np.float32)
+                heard = av.AudioFrame.from_ndarray(silence, "fltp", layout)
+                heard.sample_rate, heard.pts = 48000, i * 1024
+                out.mux(sound.encode(heard))
+            out.mux(video.encode(None))
+            out.mux(sound.encode(None))
+    both = tmp_path / "both.ts"
+    both.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    through(both, tmp_path / "out.webm")
+    with av.open(str(tmp_path / "out.webm")) as container:
+        heard = sum(frame.samples for frame in container.decode(audio=0)) / 48000
+    assert heard == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize("rate", [6000, 22254])
+def test_sound_at_rates_that_an_encoder_lacks_gets_the_next_one(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "in.avi"
+    with av.open(str(path), "w") as out:
+        video, sound = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_u8", rate=rate)
+        video.width, video.height, video.pix_fmt = 128, 72, "yuv420p"
+        sound.layout = "mono"
+        for i in range(25):
+            picture = av.VideoFrame.from_ndarray(moving()(i), format="rgb24")
+            picture.pts = i
+            out.mux(video.encode(picture))
+            heard = av.AudioFrame.from_ndarray(
+                np.full((1, rate // 25), 128, np.uint8), "u8", "mono"
+            )
+            heard.sample_rate, heard.pts = rate, i * (rate // 25)
+            out.mux(sound.encode(heard))
+        out.mux(video.encode(None))
+    through(path, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        found = container.streams.audio[0]
+        assert found.codec_context.name == "aac"
+        assert sum(f.samples for f in container.decode(audio=0)) / found.rate > 0.9
+
+
+def test_slides_in_a_broadcast_stay_as_long_as_they_were(tmp_path: Path) -> None:
+    slides = Film(times=tuple(range(0, 60 * 25, 15 * 25))).write(tmp_path / "in.ts")
+    with VideoSource(slides) as source:
+        times = [frame.time for frame in source]
+    assert [round(float(b - a), 2) for a, b in pairwise(times)] == [15, 15, 15]
