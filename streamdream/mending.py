@@ -47,6 +47,11 @@ class Clock:
         """What to add to the times of a part; None while no picture of it was seen."""
         return self._offsets[part] if part < len(self._offsets) else None
 
+    @property
+    def newest(self) -> Fraction:
+        """What to add in the part that the pictures are in."""
+        return self._offsets[-1]
+
 
 class Deinterlacer:
     """Makes whole pictures of interlaced ones, as many as there were, with their times."""

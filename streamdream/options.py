@@ -81,10 +81,10 @@ def _size(value: str) -> str:
 
 
 def _rate(value: object) -> str:
-    try:
-        rate = Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("a rate is a number, as 24 or 30000/1001") from None
+    text = str(value).strip()
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,9})?|\d{1,9}/0*[1-9]\d{0,8}", text):
+        raise ValueError("a rate is a number, as 24 or 30000/1001")
+    rate = Fraction(text)
     if not Fraction(1, 1000) <= rate <= 1000:
         raise ValueError("a rate goes from 0.001 to 1000")
     return str(rate.limit_denominator(100_000))

@@ -85,7 +85,30 @@ class PartFile:
         return SinkError(self.path, f"cannot be written ({reason})", kept)
 
 
-class PictureSink:
+class FileSink:
+    """What all sinks that write files do: nothing is shown, and at the end they are closed."""
+
+    def close(self, complete: bool = True) -> None:
+        """Finish; what is written gets its name if it is `complete`. Raises SinkError."""
+
+    def watch(self, frame: Frame, picture: Picture) -> None:
+        """A file shows nothing unfinished."""
+
+    def __enter__(self) -> Self:
+        """The sink itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Complete the result, or leave a part of it if a fault is on its way."""
+        self.close(complete=fault is None)
+
+
+class PictureSink(FileSink):
     """A picture file, PNG or JPEG, for one frame."""
 
     def __init__(self, path: str | Path, comment: str = "") -> None:
@@ -103,28 +126,13 @@ class PictureSink:
             raise ValueError("a picture file holds one frame")
         self._frame = frame
 
-    def watch(self, frame: Frame, picture: Picture) -> None:
-        """A file shows nothing unfinished."""
-
-    def __enter__(self) -> Self:
-        """The sink itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Write the picture, unless a fault is on its way."""
-        if fault is None and self._frame is not None:
-            self._save(self._frame)
-
-    def _save(self, frame: Frame) -> None:
-        save_picture(self._file, self._format, frame, self._comment)
+    def close(self, complete: bool = True) -> None:
+        """Write the picture if all is `complete`; raises SinkError."""
+        if complete and self._frame is not None:
+            save_picture(self._file, self._format, self._frame, self._comment)
 
 
-class RowSink:
+class RowSink(FileSink):
     """Pictures in a row, one a frame: `frames/%05d.png`, counted from 1."""
 
     def __init__(self, pattern: Path, companions: Sequence[str] = (), comment: str = "") -> None:
@@ -143,21 +151,6 @@ class RowSink:
         file = PartFile(numbered(self._pattern, FIRST + self._count))
         save_picture(file, self._format, frame, self._comment)
         self._count += 1
-
-    def watch(self, frame: Frame, picture: Picture) -> None:
-        """A file shows nothing unfinished."""
-
-    def __enter__(self) -> Self:
-        """The sink itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is left to do: every picture is complete."""
 
 
 def save_picture(file: PartFile, kind: str, frame: Frame, comment: str) -> None:

@@ -31,7 +31,8 @@ from streamdream.mending import LATE, Clock, Deinterlacer, is_mirrored
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
-MOST_EARLY = 2000  # packets of sound that wait for a picture of their part
+MOST_EARLY = 500  # packets of sound that wait for a picture of their part
+ENDS_EARLY = 2  # pictures; less is rounding in the file's header
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
@@ -148,7 +149,7 @@ class VideoSource:
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order, with increasing times."""
         self.companions.begin()
-        index = -1
+        picture = self._first[0]
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
             pixels = decoded(
                 picture, self.info.colour, self._coded_size, self.info.deep, self._reformatter
@@ -160,7 +161,7 @@ class VideoSource:
                 self._until = self._shown_until(picture)
                 break
         else:
-            self._compare(index + 1)
+            self._compare(self._shown_until(picture))
         self._drain()
 
     def __enter__(self) -> Self:
@@ -226,6 +227,9 @@ class VideoSource:
                 f"{len(videos)} video streams; dreaming stream {stream.index} "
                 f"({stream.width}x{stream.height}); --video-stream takes another"
             )
+        return self._prepared(stream)
+
+    def _prepared(self, stream: VideoStream) -> VideoStream:
         stream.thread_type = "AUTO"
         if self._reading.strict:
             stream.codec_context.options = {"err_detect": "explode"}
@@ -288,8 +292,7 @@ class VideoSource:
                     return first
         self._container.close()
         self._container = self._open()
-        self._stream = self._container.streams.video[self._number]
-        self._stream.thread_type = "AUTO"
+        self._stream = self._prepared(self._container.streams.video[self._number])
         self._read_anew()
         return next(self._pictures, None)
 
@@ -502,14 +505,18 @@ class VideoSource:
             if not running:
                 return
 
-    def _compare(self, frames: int) -> None:
-        """Say how many pictures are missing of a file that ends before it should."""
-        promised = self.info.frames
-        whole = self._from is None and self._until is None and self._wanted is None
-        known = bool(self._stream.frames) or self.input.count is not None
-        if whole and known and promised is not None:
-            self.counts.missing = max(0, promised - frames)
-            if self.counts.missing and self._reading.strict:
+    def _compare(self, end: Fraction) -> None:
+        """Say about how many pictures are missing of a file that ends before it should.
+
+        By the time, not by the number of pictures: AVI counts those that are only repeated.
+        """
+        stream, usual = self._stream, self._usual_duration()
+        if self._until is not None or stream.duration is None or self._still:
+            return
+        gap = ((stream.start_time or 0) + stream.duration) * self.tick - end
+        if gap > ENDS_EARLY * usual:
+            self.counts.missing = round(gap / usual)
+            if self._reading.strict:
                 raise self._fault(f"ends {self.counts.missing} pictures too early")
 
     def _pass_on(self, packet: Packet) -> None:
@@ -529,15 +536,16 @@ class VideoSource:
             if offset is None and not last:
                 return
             self._early.popleft()
+            joined = part > 0 and offset is not None
+            if offset is None:  # the sound leapt and the pictures did not
+                offset = self._clock.newest
             if offset:
                 moved = round(offset / packet.time_base)
                 packet.pts = (packet.pts or 0) + moved
                 packet.dts = None if packet.dts is None else packet.dts + moved
-            if offset is None:
-                continue  # sound of a part without pictures belongs nowhere
             pts, latest = packet.pts or 0, self._given.get(packet.stream.index)
             overlaps = latest is not None and pts - latest < (packet.duration or 0) / 2
-            if part > 0 and overlaps and packet.stream.type == "audio":
+            if joined and overlaps and packet.stream.type == "audio":
                 continue  # a recording's sound often lasts a little longer than its pictures
             self._given[packet.stream.index] = pts
             self._offer(packet)

@@ -7,8 +7,7 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -24,8 +23,7 @@ from streamdream.colour import ToVideo
 from streamdream.companions import Companions
 from streamdream.copies import Copies
 from streamdream.frame import Frame
-from streamdream.pipeline import Picture
-from streamdream.sinks import PartFile
+from streamdream.sinks import FileSink, PartFile
 from streamdream.sources import VideoInfo
 
 os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
@@ -41,7 +39,7 @@ LARGEST_TIMESCALE = 100_000_000  # units a second
 NOT_CONTENT = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 
 
-class VideoSink:
+class VideoSink(FileSink):
     """A video file: the frames encoded, and the source's other streams packet for packet.
 
         with VideoSource("in.mp4") as source, VideoSink("out.mp4", source.info,
@@ -117,22 +115,6 @@ class VideoSink:
         except (FFmpegError, OSError) as fault:
             self._abandon()
             raise self._file.fault(fault, playable=True) from None
-
-    def watch(self, frame: Frame, picture: Picture) -> None:
-        """A file shows nothing unfinished."""
-
-    def __enter__(self) -> Self:
-        """The sink itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Complete the file, or leave a playable part of it if a fault is on its way."""
-        self.close(complete=fault is None)
 
     def close(self, complete: bool = True) -> None:
         """Finish the file; give it its name if it is `complete`. Raises SinkError."""

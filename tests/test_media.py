@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -671,3 +672,34 @@ def test_slides_in_a_broadcast_stay_as_long_as_they_were(tmp_path: Path) -> None
     with VideoSource(slides) as source:
         times = [frame.time for frame in source]
     assert [round(float(b - a), 2) for a, b in pairwise(times)] == [15, 15, 15]
+
+
+def test_sound_that_leaps_alone_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a camera's clock set back in mid-recording: its sound leaps, its pictures do not.
+
+    Muxers refuse to write such a file, so its packets are turned back on the way.
+    """
+    film = Film(times=tuple(range(100)), languages=["eng"]).write(tmp_path / "in.mkv")
+    as_written = VideoSource._packets
+
+    def turned_back(source: VideoSource) -> Iterator[av.Packet]:
+        heard = 0
+        for packet in as_written(source):
+            if packet.stream.type == "audio" and packet.pts is not None:
+                heard += 1
+                packet.pts -= 1500 if heard > 80 else 0
+                packet.dts = packet.pts
+            yield packet
+
+    monkeypatch.setattr(VideoSource, "_packets", turned_back)
+    through(film, tmp_path / "out.mp4")
+    assert len(packets(tmp_path / "out.mp4")[0]) == len(packets(film)[0])
+
+
+def test_pictures_that_are_only_repeated_are_not_missed(tmp_path: Path) -> None:
+    film = Film(
+        times=(0, 1, 2, 40, 80, 99), codec="mpeg4", options={"q": "2"}, tagged=False
+    ).write(tmp_path / "in.avi")  # fmt: skip
+    with VideoSource(film, reading=Reading(strict=True)) as source:
+        assert len(list(source)) == 6
+        assert source.counts.missing == 0
