@@ -40,8 +40,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from streamdream import backbone, dream, motion, pipeline, run, sources, video_sink
 from streamdream.dream import octave_sizes
+from streamdream.info import Counts, VideoInfo
 from streamdream.options import Options, build
-from streamdream.sources import Counts, VideoInfo
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "clip.mp4"
 NETWORK = "network"  # the stage that everything else is compared with

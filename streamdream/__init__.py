@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from streamdream.frame import Frame as Frame
     from streamdream.motion import OpticalFlow as OpticalFlow
     from streamdream.options import Options as Options
+    from streamdream.pictures import PictureSink as PictureSink
     from streamdream.pipeline import redraw as redraw
     from streamdream.run import dream_file as dream_file
-    from streamdream.sinks import PictureSink as PictureSink
     from streamdream.sources import VideoSource as VideoSource
     from streamdream.video_sink import VideoSink as VideoSink
 
@@ -43,7 +43,7 @@ _HOME = {
     "Options": "options",
     "redraw": "pipeline",
     "dream_file": "run",
-    "PictureSink": "sinks",
+    "PictureSink": "pictures",
     "VideoSink": "video_sink",
     "VideoSource": "sources",
 }

@@ -25,13 +25,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamdream import options as opts
+from streamdream.codecs import STDOUT, check_codec
 from streamdream.errors import INTERRUPTED, Error, OptionError
-from streamdream.files import check_target, is_row
+from streamdream.files import check_size, check_target, is_row
 from streamdream.inputs import PIPE, locate
 
 if TYPE_CHECKING:
+    from streamdream.info import Counts, VideoInfo
     from streamdream.run import Outcome
-    from streamdream.sources import Counts, VideoInfo
 
 # The terminal closing is SIGHUP, which Windows does not have.
 ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
@@ -71,7 +72,8 @@ def dream(
         Parameter(
             alias="-o",
             group=INPUT,
-            help="File to write: mp4, mov, mkv, webm, png or jpg. Without it a window opens.",
+            help="File to write: mp4, mov, mkv, webm, gif, webp, apng, png or jpg; - for piping it "
+            "on (Matroska). Without it a window opens.",
         ),
     ] = None,
     preset: Annotated[
@@ -100,7 +102,10 @@ def dream(
     below.append({} if config is None else opts.read_toml(config, "--config"))
     chosen = opts.build(*below, given)
     if output is not None:
+        output = STDOUT if str(output) == PIPE else output
         check_target(output, given_source.all_files, chosen.overwrite)
+        check_codec(output, chosen.codec, chosen.crf)
+        check_size(output, chosen.most_bytes)
     if like is not None:
         from streamdream.run import read_settings
 

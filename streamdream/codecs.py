@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamdream.errors import OptionError, SinkError
+
+if TYPE_CHECKING:
+    from streamdream.colour import Light
 
 # From x264's names of effort to what other encoders count.
 EFFORTS = {
@@ -24,10 +28,12 @@ class Codec:
     """A way to encode pictures.
 
     `pixels` and `deep` name libav's pixel formats for 8 bits and for more, `deep` None where
-    there is none that players know. `crf` is the quality that looks lossless, None where there
-    is nothing to choose, `worst` the end of its scale. Below `smallest` pixels a side the
+    there is none that players know; `alpha` and `deep_alpha` the same with transparency.
+    `crf` is the quality that looks lossless, None where
+    there is nothing to choose, `worst` the end of its scale. Below `smallest` pixels a side the
     encoder fails. `lossless` codecs keep RGB as it is;
-    `halved` ones store colour at half size and need even sides.
+    `halved` ones store colour at half size and need even sides. `lit` ones tell what HDR was
+    mastered for.
     """
 
     name: str
@@ -40,8 +46,20 @@ class Codec:
     smallest: int = 2
     lossless: bool = False
     halved: bool = True
+    alpha: str | None = None
+    deep_alpha: str | None = None
+    lit: bool = False
 
-    def options(self, crf: float, effort: str, second: int) -> dict[str, str]:
+    def form(self, deep: bool, alpha: bool) -> str:
+        """The pixel format for pictures that are `deep` (if there is one) or transparent."""
+        if alpha:
+            assert self.alpha is not None
+            return (self.deep_alpha if deep else None) or self.alpha
+        return (self.deep if deep else None) or self.pixels
+
+    def options(
+        self, crf: float, effort: str, second: int, alpha: bool = False, light: Light | None = None
+    ) -> dict[str, str]:
         """Options of libav's encoder; `second` is how many frames one lasts.
 
         A killed run keeps what was written up to the last key frame: one about every second.
@@ -49,19 +67,22 @@ class Codec:
         if self.name == "h264":
             return {"crf": f"{crf:g}", "preset": effort, "g": str(second)}
         if self.name == "hevc":
-            quiet = f"log-level=error:keyint={second}"
+            quiet = f"log-level=error:keyint={second}" + (light.for_x265() if light else "")
             return {"crf": f"{crf:g}", "preset": effort, "x265-params": quiet}
         if self.name == "av1":
             speed = SVT_PRESETS[EFFORTS[effort]]
-            return {"crf": f"{crf:g}", "preset": str(speed), "g": str(second)}
+            told = {"svtav1-params": light.for_svt()} if light else {}
+            return {"crf": f"{crf:g}", "preset": str(speed), "g": str(second), **told}
         if self.name == "vp9":
             speed = VP9_SPEEDS[EFFORTS[effort]]
+            clear = {"auto-alt-ref": "0"} if alpha else {}
             return {
                 "crf": f"{crf:g}", "b": "0", "deadline": "good", "row-mt": "1",
-                "cpu-used": str(min(5, speed)), "g": str(second),
+                "cpu-used": str(min(5, speed)), "g": str(second), **clear,
             }  # fmt: skip
         if self.name == "prores":
-            return {"profile": "hq", "vendor": "apl0"}
+            clear = {"profile": "4444", "alpha_bits": "16"} if alpha else {"profile": "hq"}
+            return {"vendor": "apl0", **clear}
         return {"level": "3", "slicecrc": "1", "g": "1"}
 
 
@@ -69,41 +90,66 @@ CODECS = {
     codec.name: codec
     for codec in (
         Codec("h264", "H.264", "libx264", "yuv420p", None, 18),
-        Codec("hevc", "HEVC", "libx265", "yuv420p", "yuv420p10le", 20, smallest=64),
-        Codec("av1", "AV1", "libsvtav1", "yuv420p", "yuv420p10le", 24, 63, smallest=64),
-        Codec("vp9", "VP9", "libvpx-vp9", "yuv420p", None, 24, 63),
-        Codec("prores", "ProRes", "prores_ks", "yuv422p10le", "yuv422p10le"),
-        Codec("ffv1", "FFV1", "ffv1", "bgr0", "gbrp16le", lossless=True, halved=False),
+        Codec("hevc", "HEVC", "libx265", "yuv420p", "yuv420p10le", 20, smallest=64, lit=True),
+        Codec("av1", "AV1", "libsvtav1", "yuv420p", "yuv420p10le", 24, 63, smallest=64, lit=True),
+        Codec("vp9", "VP9", "libvpx-vp9", "yuv420p", None, 24, 63, alpha="yuva420p"),
+        Codec(
+            "prores", "ProRes", "prores_ks", "yuv422p10le", "yuv422p10le",
+            alpha="yuva444p10le", deep_alpha="yuva444p10le",
+        ),
+        Codec(
+            "ffv1", "FFV1", "ffv1", "bgr0", "gbrp16le", lossless=True, halved=False,
+            alpha="bgra", deep_alpha="gbrap16le",
+        ),
     )
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of video file: libav's name of it, and the codecs it takes, the usual one first."""
+    """A kind of video file: libav's name of it, and the codecs it takes, the usual one first.
+
+    With `clear` ones it can be transparent.
+    """
 
     name: str
     codecs: tuple[str, ...]
+    clear: tuple[str, ...] = ()
 
 
 CONTAINERS = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1", "vp9")),
     ".m4v": Container("mp4", ("h264", "hevc")),
-    ".mov": Container("mov", ("h264", "hevc", "prores")),
-    ".mkv": Container("matroska", ("h264", "hevc", "av1", "vp9", "prores", "ffv1")),
-    ".webm": Container("webm", ("vp9", "av1")),
+    ".mov": Container("mov", ("h264", "hevc", "prores"), ("prores",)),
+    ".mkv": Container(
+        "matroska", ("h264", "hevc", "av1", "vp9", "ffv1", "prores"), ("vp9", "ffv1", "prores")
+    ),
+    ".webm": Container("webm", ("vp9", "av1"), ("vp9",)),
 }
 
 
+STDOUT = Path("-")  # what is written there is Matroska
+
+
+def is_video(path: Path) -> bool:
+    """Whether what is written there is a video file."""
+    return path == STDOUT or path.suffix.lower() in CONTAINERS
+
+
 def check_codec(path: Path, codec: str, crf: float | None) -> None:
-    """Raise SinkError or OptionError if a video file cannot be written so."""
-    container = CONTAINERS[path.suffix.lower()]
+    """Raise OptionError if a file cannot be written so."""
+    if not is_video(path):
+        for name, value in (("--codec", None if codec == "auto" else codec), ("--crf", crf)):
+            if value is not None:
+                raise OptionError(f"{name} {value}", f"is for videos, not {path.suffix} files")
+        return
+    container = container_of(path)
     if codec != "auto" and codec not in container.codecs:
         others = [ending for ending, c in CONTAINERS.items() if codec in c.codecs]
-        raise SinkError(
-            path,
+        raise OptionError(
+            f"--codec {codec}",
             f"{path.suffix} files do not hold {CODECS[codec].title}",
-            f"use --codec {' or '.join(container.codecs)}, or name it {' or '.join(others)}",
+            f"use {' or '.join(container.codecs)}, or name it {' or '.join(others)}",
         )
     chosen = CODECS[container.codecs[0] if codec == "auto" else codec]
     if crf is None:
@@ -114,16 +160,19 @@ def check_codec(path: Path, codec: str, crf: float | None) -> None:
         raise OptionError(f"--crf {crf:g}", f"{chosen.title} goes from 0 to {chosen.worst:g}")
 
 
-def choose_codec(path: Path, codec: str, deep: bool, side: int) -> Codec:
+def choose_codec(path: Path, codec: str, deep: bool, side: int, alpha: bool = False) -> Codec:
     """The codec for a file whose shorter side has `side` pixels.
 
-    "auto" is the container's usual one, or the first that holds `deep` colour. Raises
-    SinkError if the picture is too small for the one that is asked for.
+    "auto" is the container's usual one, or the first that holds `alpha`, or else `deep`
+    colour. Raises SinkError if the picture is too small for the one that is asked for.
     """
-    names = CONTAINERS[path.suffix.lower()].codecs
+    container = container_of(path)
+    names = container.codecs
     if codec == "auto":
-        able = [n for n in names if CODECS[n].deep and CODECS[n].smallest <= side] if deep else []
-        return CODECS[(able or names)[0]]
+        fit = [CODECS[n] for n in names if CODECS[n].smallest <= side]
+        clear = [c for c in fit if c.name in container.clear] if alpha else []
+        able = [c for c in fit if c.deep] if deep else []
+        return [*clear, *able, CODECS[names[0]]][0]
     chosen = CODECS[codec]
     if side < chosen.smallest:
         others = [n for n in names if CODECS[n].smallest <= side]
@@ -133,3 +182,8 @@ def choose_codec(path: Path, codec: str, deep: bool, side: int) -> Codec:
             f"use --codec {' or '.join(others)}",
         )
     return chosen
+
+
+def container_of(path: Path) -> Container:
+    """What a video file of this name is."""
+    return CONTAINERS[".mkv" if path == STDOUT else path.suffix.lower()]

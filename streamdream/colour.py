@@ -1,11 +1,13 @@
 """Between the colours of a stream and RGB pixels, with the right matrix and range both ways.
 
 libav takes BT.601 for everything unless told otherwise, and its quick path loses a grey
-level on the way; `decoded` and `ToVideo` name the matrix and the range, and round exactly.
+level on the way; `ToRGB` and `ToVideo` name the matrix and the range, and round exactly.
 """
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -16,7 +18,7 @@ from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from streamdream.frame import Pixels, Size
+from streamdream.frame import Alpha, Pixels, Size
 
 EXACT = (
     Interpolation.BICUBIC
@@ -28,6 +30,8 @@ EXACT = (
 TICK = Fraction(1, 25)
 MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6  # ITU-T H.273 code points
+PRIMARIES_NAMES = {1: "bt709", 9: "bt2020", 11: "smpte431", 12: "smpte432"}
+HDR = {16: "smpte2084", 18: "arib-std-b67"}  # the transfer functions PQ and HLG
 
 
 @dataclass(frozen=True)
@@ -52,31 +56,154 @@ class Colour:
             usual if transfer in (UNSPECIFIED, 0) else int(transfer),
         )
 
+    @property
+    def hdr(self) -> bool:
+        """Whether the numbers mean more light than ordinary screens show: PQ or HLG."""
+        return self.transfer in HDR
+
+
+@dataclass(frozen=True)
+class Light:
+    """What an HDR stream was mastered for: SMPTE ST 2086 and CTA-861.3.
+
+    `display` is x and y of red, green, blue and white, then the least and the most light in
+    cd/m2, None if unknown; `content` the brightest pixel and the brightest frame's mean, in
+    cd/m2.
+    """
+
+    display: tuple[Fraction, ...] | None
+    content: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Light | None:
+        """What comes with a decoded frame, None if nothing does."""
+        data: dict[str, bytes] = {}
+        # Some kinds of side data are not known to libav's bindings, which then give up.
+        with suppress(ValueError):
+            data = {kind: bytes(found) for kind in LIGHT if (found := frame.side_data.get(kind))}
+        display, content = (data.get(kind) for kind in LIGHT)
+        known = None
+        if display is not None and display[-8:] == FILLED:
+            parts = struct.unpack("=20i", display[:-8])
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            known = tuple(Fraction(a, b) for a, b in pairs if b)
+        about = None if content is None else struct.unpack("=2I", content[:8])
+        if (known is None or len(known) != 10) and about is None:
+            return None
+        return cls(known if known and len(known) == 10 else None, about)
+
+    def for_x265(self) -> str:
+        """As x265's parameters, each after a colon."""
+        text = ""
+        if self.display is not None:
+            xy, (least, most) = [round(v * 50000) for v in self.display[:8]], self.display[8:]
+            (rx, ry, gx, gy, bx, by, wx, wy) = xy
+            text = f":master-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
+            text += f"L({round(most * 10000)},{round(least * 10000)})"
+        return text + (f":max-cll={self.content[0]},{self.content[1]}" if self.content else "")
+
+    def for_svt(self) -> str:
+        """As SVT-AV1's parameters."""
+        parts = []
+        if self.display is not None:
+            rx, ry, gx, gy, bx, by, wx, wy, least, most = (f"{float(v):.6f}" for v in self.display)
+            parts.append(
+                f"mastering-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
+            )
+        if self.content is not None:
+            parts.append(f"content-light={self.content[0]},{self.content[1]}")
+        return ":".join(parts)
+
+
+LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
+FILLED = struct.pack("=2i", 1, 1)  # that primaries and luminance are both given
+
 
 def is_deep(frame: av.VideoFrame) -> bool:
     """Whether a decoded frame has more than 8 bits a colour."""
     return max(component.bits for component in frame.format.components) > 8
 
 
-def decoded(
-    frame: av.VideoFrame, colour: Colour, size: Size, deep: bool, reformatter: VideoReformatter
-) -> Pixels:
-    """RGB pixels of a decoded frame, resized to `size` (h, w), not yet turned upright.
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame can be transparent; that of a palette's colours is not told."""
+    parts = frame.format.components
+    return frame.format.has_palette or any(component.is_alpha for component in parts)
 
-    `deep` asks for uint16 instead of uint8.
-    """
-    h, w = size
-    rgb = reformatter.reformat(
-        frame,
-        width=w,
-        height=h,
-        format="rgb48le" if deep else "rgb24",
-        src_colorspace=colour.matrix,
-        src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=EXACT,
-    )
-    return rgb.to_ndarray().astype(np.uint16 if deep else np.uint8, copy=False)
+
+class ToRGB:
+    """Turns decoded frames into RGB pixels of one size, not yet turned upright."""
+
+    def __init__(
+        self, colour: Colour, size: Size, deep: bool, alpha: bool, tone_map: bool = False
+    ) -> None:
+        """Prepare for frames of this `colour`, to be resized to `size` (h, w).
+
+        `deep` asks for uint16 instead of uint8, `alpha` for the opacity too. `tone_map` brings
+        HDR to BT.709, by swscale's perceptual mapping (ITU-R BT.2390 in ICtCp, of libplacebo).
+        """
+        self._colour, self._size, self._tone_map = colour, size, tone_map
+        kinds = {
+            (False, False): "rgb24", (False, True): "rgba",
+            (True, False): "rgb48le", (True, True): "rgba64le",
+        }  # fmt: skip
+        self._format = kinds[deep, alpha]
+        self._alpha = alpha
+        self._reformatter = VideoReformatter()
+        self._graph: Graph | None = None
+        self._given: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> tuple[Pixels, Alpha | None]:
+        """Pixels (h, w, 3), and opacity (h, w) if it was asked for."""
+        rgb = self._mapped(frame) if self._tone_map else self._converted(frame)
+        array = rgb.to_ndarray()
+        # What libav calls little-endian is what this machine has.
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return (array[..., :3], array[..., 3]) if self._alpha else (array, None)
+
+    def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        h, w = self._size
+        return self._reformatter.reformat(
+            frame,
+            width=w,
+            height=h,
+            format=self._format,
+            src_colorspace=self._colour.matrix,
+            src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=EXACT,
+        )
+
+    def _mapped(self, frame: av.VideoFrame) -> av.VideoFrame:
+        given = frame.width, frame.height, frame.format.name
+        if self._graph is None or given != self._given:
+            self._graph, self._given = self._mapping(frame), given
+        frame.pts, frame.time_base = 0, TICK
+        self._graph.push(frame)
+        return cast(av.VideoFrame, self._graph.pull())
+
+    def _mapping(self, frame: av.VideoFrame) -> Graph:
+        (h, w), colour = self._size, self._colour
+        span = "pc" if _is_full_range(frame) else "tv"
+        matrix = "gbr" if frame.format.is_rgb else MATRIX_NAMES[colour.matrix]
+        source = (
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:"
+            f"time_base={TICK}:colorspace={matrix}:range={span}"
+        )
+        scale = (
+            f"w={w}:h={h}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:"
+            f"in_primaries={PRIMARIES_NAMES.get(colour.primaries, 'bt2020')}:"
+            f"in_transfer={HDR[colour.transfer]}:"
+            "out_primaries=bt709:out_transfer=bt709:out_range=pc:intent=perceptual"
+        )
+        graph = Graph()
+        chain = [
+            graph.add("buffer", source),
+            graph.add("scale", scale),
+            graph.add("format", f"pix_fmts={self._format}"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*chain).configure()
+        return graph
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
@@ -106,12 +233,14 @@ class ToVideo:
         self._graph: Graph | None = None
         self._given = ""
 
-    def __call__(self, pixels: Pixels) -> av.VideoFrame:
-        """A frame without a time, from RGB pixels (h, w, 3), uint8 or uint16."""
-        given = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+    def __call__(self, pixels: Pixels, alpha: Alpha | None = None) -> av.VideoFrame:
+        """A frame without a time, from pixels (h, w, 3) and opacity (h, w), uint8 or uint16."""
+        joined = pixels if alpha is None else np.dstack([pixels, alpha])
+        kinds = ("rgb24", "rgba") if pixels.dtype == np.uint8 else ("rgb48le", "rgba64le")
+        given = kinds[alpha is not None]
         if self._graph is None or given != self._given:
             self._graph, self._given = self._configured(given), given
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=given)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(joined), format=given)
         frame.pts, frame.time_base = 0, TICK
         self._graph.push(frame)
         return cast(av.VideoFrame, self._graph.pull())

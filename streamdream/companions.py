@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from fractions import Fraction
+from math import ceil
 from threading import Lock
 from typing import Any
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
+
+from streamdream.mending import Clock
+
+MOST_EARLY = 500  # packets that wait for a picture of their part
 
 
 class Companions:
@@ -100,6 +105,72 @@ class Companions:
             for index, packets in self._waiting.items():
                 kept = [packet for packet in packets if _begins_before(packet, time)]
                 self._waiting[index] = deque(kept)
+
+
+class Feed:
+    """Hands packets of the other streams to the companions, as far as they are wanted.
+
+    Where recordings were put one behind the other, a packet waits until the pictures have told
+    when its part begins.
+    """
+
+    def __init__(
+        self,
+        companions: Companions,
+        clock: Clock,
+        shift: Fraction,
+        begin: Fraction | None,
+        end: Fraction | None,
+    ) -> None:
+        """Hand on what is played from `begin` to `end` (None: all), moved by `shift` seconds."""
+        self.end = end
+        self._companions, self._clock, self._shift, self._begin = companions, clock, shift, begin
+        self._early: deque[tuple[Packet, int]] = deque()
+        self._given: dict[int, int] = {}
+
+    def take(self, packet: Packet) -> None:
+        """Take the next packet that was read."""
+        if packet.pts is None:
+            self._offer(packet)
+            return
+        part = self._clock.part(packet.stream.index, packet.pts * packet.time_base)
+        self._early.append((packet, part))
+        self.release(last=len(self._early) > MOST_EARLY)
+
+    def release(self, last: bool = False) -> None:
+        """Hand on the packets whose part of the recording has begun; in the end all."""
+        while self._early:
+            packet, part = self._early[0]
+            offset = self._clock.offset(part)
+            if offset is None and not last:
+                return
+            self._early.popleft()
+            joined = part > 0 and offset is not None
+            if offset is None:  # the sound leapt and the pictures did not
+                offset = self._clock.newest
+            if offset:
+                moved = round(offset / packet.time_base)
+                packet.pts = (packet.pts or 0) + moved
+                packet.dts = None if packet.dts is None else packet.dts + moved
+            pts, latest = packet.pts or 0, self._given.get(packet.stream.index)
+            overlaps = latest is not None and pts - latest < (packet.duration or 0) / 2
+            if joined and overlaps and packet.stream.type == "audio":
+                continue  # a recording's sound often lasts a little longer than its pictures
+            self._given[packet.stream.index] = pts
+            self._offer(packet)
+
+    def _offer(self, packet: Packet) -> None:
+        when = None if packet.pts is None else packet.pts * packet.time_base
+        if not packet.size or (when is not None and self.end is not None and when >= self.end):
+            return
+        if when is not None and self._begin is not None and when < self._begin:
+            until = when + (packet.duration or 0) * packet.time_base
+            if packet.stream.type != "subtitle" or until <= self._begin:
+                return
+            begun = ceil(self._begin / packet.time_base)  # words already to be read
+            packet.duration = (packet.duration or 0) + (packet.pts or 0) - begun
+            packet.pts = packet.dts = begun
+        self._companions.add(packet, self._shift)
 
 
 def is_cover(stream: Stream) -> bool:

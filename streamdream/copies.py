@@ -1,7 +1,9 @@
-"""Streams that go along into another file: copied packet for packet, or sound in a new form."""
+"""Streams that go along into another file: copied packet for packet, or in a new form."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from io import BytesIO
 from math import ceil
 from typing import cast
@@ -28,7 +30,8 @@ SOUND_OF = {"webm": "libopus", "mp4": "aac", "mov": "aac", "matroska": "aac"}
 class Copies:
     """The companions' streams in an output file.
 
-    `notices` says which of them it cannot hold; sound is then encoded anew.
+    `notices` says which of them it cannot hold; sound is then encoded anew, and of subtitles
+    the words are kept.
     """
 
     def __init__(
@@ -37,13 +40,20 @@ class Copies:
         """Add the streams to `container`, a file of this `kind` (libav's name) and `ending`."""
         self.notices: list[str] = []
         self._container = container
-        self._copies: dict[int, _Copy | _Recoded] = {}
+        self._copies: dict[int, _Copy | _Recoded | _Words] = {}
         for stream in companions.streams:
             name = stream.codec_context.name if stream.codec_context else "unknown codec"
             if _can_hold(kind, stream):
                 self._copies[stream.index] = _Copy(container, stream)
                 continue
-            if isinstance(stream, AudioStream) and stream.codec_context.sample_rate:
+            if stream.type == "subtitle" and name in PLAIN:
+                words = self._copies[stream.index] = _Words(container, stream, name, WORDS_OF[kind])
+                self.notices.append(
+                    f"subtitle stream {stream.index} ({name}) becomes {words.what}: "
+                    f"{ending} cannot hold it; styles are lost"
+                )
+                continue
+            if isinstance(stream, AudioStream) and _rate_of(stream):
                 recoded = _Recoded(container, stream, SOUND_OF[kind])
                 self._copies[stream.index] = recoded
                 self.notices.append(
@@ -64,10 +74,13 @@ class Copies:
                 self._container.mux(ready)
 
     def finish(self) -> None:
-        """Write what encoders still hold back."""
-        for copy in self._copies.values():
+        """Write what encoders still hold back, and say what was too broken to be written."""
+        for index, copy in self._copies.items():
             for ready in copy.rest():
                 self._container.mux(ready)
+            if copy.broken:
+                some = "1 packet is" if copy.broken == 1 else f"{copy.broken} packets are"
+                self.notices.append(f"stream {index}: {some} broken and left out")
 
 
 class _Copy:
@@ -77,6 +90,7 @@ class _Copy:
         self._stream.disposition = Disposition(stream.disposition)
         _give_layout(self._stream)
         self._filter: BitStreamFilterContext | None = None
+        self.broken = 0
         self._latest: int | None = None
         context = stream.codec_context
         if context and context.name == "aac" and not context.extradata:
@@ -84,7 +98,11 @@ class _Copy:
             self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
 
     def packets(self, packet: Packet) -> list[Packet]:
-        packets = [packet] if self._filter is None else list(self._filter.filter(packet))
+        try:
+            packets = [packet] if self._filter is None else list(self._filter.filter(packet))
+        except FFmpegError:
+            self.broken += 1
+            return []
         for ready in packets:
             ready.stream = self._stream
             self._mend(ready)
@@ -99,7 +117,7 @@ class _Copy:
             least = max(1, ceil(self._stream.time_base / packet.time_base))
         if self._latest is not None and packet.dts <= self._latest:
             packet.dts = self._latest + least
-            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         self._latest = packet.dts
 
     def rest(self) -> list[Packet]:
@@ -126,6 +144,7 @@ class _Recoded:
         self._resampler = AudioResampler(*self._form)
         self._heard: tuple[str, str, int] | None = None
         self._next = 0
+        self.broken = 0
         changed = "" if layout == context.layout.name else f", {layout}"
         self.what = codec.removeprefix("lib") + changed
 
@@ -133,7 +152,8 @@ class _Recoded:
         try:
             heard = cast(list[AudioFrame], packet.decode())
         except (FFmpegError, ValueError):
-            return []  # a broken packet is a gap in the sound
+            self.broken += 1  # a gap in the sound
+            return []
         return [ready for frame in heard for ready in self._encoded(frame)]
 
     def rest(self) -> list[Packet]:
@@ -159,6 +179,58 @@ class _Recoded:
         return ready
 
 
+class _Words:
+    """Subtitles in another form: the words and when they are shown."""
+
+    def __init__(self, container: OutputContainer, stream: Stream, known: str, form: str) -> None:
+        self._stream = container.add_mux_stream(form)
+        self._stream.metadata.update(stream.metadata)
+        self._stream.disposition = Disposition(stream.disposition)
+        self._plain, self._counted = PLAIN[known], form == "mov_text"
+        self.what = form
+        self.broken = 0
+
+    def packets(self, packet: Packet) -> list[Packet]:
+        text = self._plain(bytes(packet)).strip()
+        if not text or packet.pts is None or not packet.time_base:
+            return []  # some forms say with an empty one that nothing is shown
+        data = text.encode()
+        ready = Packet(len(data).to_bytes(2, "big") + data if self._counted else data)
+        ready.stream, ready.time_base = self._stream, packet.time_base
+        ready.pts = ready.dts = packet.pts
+        ready.duration = packet.duration
+        return [ready]
+
+    def rest(self) -> list[Packet]:
+        return []
+
+
+def _of_mov_text(data: bytes) -> str:
+    return data[2 : 2 + int.from_bytes(data[:2], "big")].decode("utf-8", "replace")
+
+
+def _of_marked(data: bytes) -> str:
+    return MARKS.sub("", data.decode("utf-8", "replace"))
+
+
+def _of_ass(data: bytes) -> str:
+    text = data.decode("utf-8", "replace").split(",", 8)[-1]  # as Matroska keeps it
+    return MARKS.sub("", text.replace(r"\N", "\n").replace(r"\n", "\n"))
+
+
+MARKS = re.compile(r"<[^>\n]*>|\{[^}\n]*\}")
+PLAIN: dict[str, Callable[[bytes], str]] = {
+    "mov_text": _of_mov_text, "subrip": _of_marked, "webvtt": _of_marked, "ass": _of_ass,
+    "srt": _of_marked, "ssa": _of_ass, "text": _of_marked,
+}  # fmt: skip
+WORDS_OF = {"webm": "webvtt", "mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}
+
+
+def _rate_of(stream: AudioStream) -> int:
+    """Samples a second, 0 where nothing here can decode it."""
+    return getattr(stream.codec_context, "sample_rate", 0) or 0
+
+
 def _give_layout(stream: Stream) -> None:
     """Name the channels of plain sound that only counts them, or MP4 would not take it."""
     if isinstance(stream, AudioStream) and "channels" in stream.codec_context.layout.name:
@@ -172,6 +244,8 @@ def _can_hold(kind: str, stream: Stream) -> bool:
     """Whether a container takes a stream: only writing its header tells."""
     if stream.codec_context is None:
         return False
+    if stream.codec_context.name == "opus" and len(stream.codec_context.extradata or b"") < 19:
+        return False  # its header is gone, which shows only when the file is closed
     try:
         with av.open(BytesIO(), "w", format=kind) as trial:
             _give_layout(trial.add_stream_from_template(stream))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamdream.codecs import CONTAINERS
-from streamdream.errors import SinkError, words
+from streamdream.codecs import CONTAINERS, STDOUT
+from streamdream.errors import OptionError, SinkError, words
 
-PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+ANIMATIONS = (".gif", ".webp", ".apng")  # pictures that can move
 
 
 def is_picture(path: Path) -> bool:
@@ -51,15 +53,53 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
+def spool_of(path: Path) -> Path:
+    """Where the frames of an animation lie until all are there: `out.gif` at `out.part.mkv`."""
+    return path.with_name(f"{path.stem}.part.mkv")
+
+
+def check_size(path: Path, most: int | None) -> None:
+    """Raise OptionError if a file's size is limited that cannot be."""
+    if most is not None and path.suffix.lower() not in ANIMATIONS:
+        cure = "make videos smaller with --crf or --size"
+        raise OptionError(f"--max-size {most}", f"is for {', '.join(ANIMATIONS)}", cure)
+
+
 def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
     """Raise SinkError if nothing can or should be written at `path`.
 
     Looks at the ending, the folder, files already there, and that the input is not the output.
     """
-    known = [*CONTAINERS, *PICTURE_FORMATS]
+    if path == STDOUT:
+        if sys.stdout.isatty():
+            raise SinkError("standard output", "is a terminal", "pipe it into a program or a file")
+        return
+    known = list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS]))
     if path.suffix.lower() not in known:
         ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
         raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
+    _check_folder(path)
+    parts = [part_of(path)]
+    if path.suffix.lower() in ANIMATIONS:
+        parts.append(spool_of(path))
+    mine = row_of(path) if is_row(path) else [p for p in (path, *parts) if p.exists()]
+    read = {source.resolve() for source in sources}
+    for one in mine:
+        if one.resolve() in read:
+            raise SinkError(one, "is the input itself", "give the output another name")
+    if overwrite:
+        return
+    if is_row(path) and (there := row_of(path)):
+        raise SinkError(there[0], "exists already", "give another name or --overwrite")
+    if path.exists():
+        raise SinkError(path, "exists already", "give another name or --overwrite")
+    for part in parts:
+        if part.exists():
+            told = "is left from an interrupted run"
+            raise SinkError(part, told, "move it away, or give --overwrite")
+
+
+def _check_folder(path: Path) -> None:
     folder = path.parent
     try:
         path.exists()
@@ -74,20 +114,3 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
         raise SinkError(path, f"the folder {folder} may not be written to")
     if path.is_dir():
         raise SinkError(path, "is a folder", "name a file in it")
-    mine = row_of(path) if is_row(path) else [p for p in (path, part_of(path)) if p.exists()]
-    read = {source.resolve() for source in sources}
-    for one in mine:
-        if one.resolve() in read:
-            raise SinkError(one, "is the input itself", "give the output another name")
-    if overwrite:
-        return
-    if is_row(path) and (there := row_of(path)):
-        raise SinkError(there[0], "exists already", "give another name or --overwrite")
-    if path.exists():
-        raise SinkError(path, "exists already", "give another name or --overwrite")
-    if part_of(path).exists():
-        raise SinkError(
-            part_of(path),
-            "is left from an interrupted run",
-            "move it away, or give --overwrite",
-        )

@@ -6,6 +6,7 @@ Conventions, for the whole package:
 - Mask: float32 (1, h, w) in [0, 1]; in a trust mask 1 means: trust the past.
 - Pixels: uint8 RGB, shape (h, w, 3), in main memory; uint16 where a source has more than 8
   bits a colour, scaled to the whole range.
+- Alpha: how opaque pixels are, (h, w), of their type; colours are not multiplied by it.
 - Flow: float32 (2, h, w), backward, in pixels (dx, dy): now[y, x] was at
   before[y + dy, x + dx].
 - Times and rates are `fractions.Fraction`, in seconds. Sizes are (h, w); WxH is for people.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -35,6 +37,7 @@ Resized = Float[Tensor, "c _ _"]
 Array = Float[np.ndarray, "h w c"]
 Pixels = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 Bytes = UInt8[np.ndarray, "h w 3"]
+Alpha = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
 Size = tuple[int, int]
 
 
@@ -44,13 +47,15 @@ class Frame:
 
     `pixels` (h, w, 3) uint8 or uint16 RGB, upright; `time` when it is first shown, in seconds;
     `index` its number in the stream it came from, counted from 0; `duration` how long it is
-    shown, in seconds, None if that is not known.
+    shown, in seconds, None if that is not known; `alpha` (h, w) how opaque it is, None if it
+    is wholly so.
     """
 
     pixels: Pixels
     time: Fraction
     index: int
     duration: Fraction | None = None
+    alpha: Alpha | None = None
 
 
 def planes(array: Array, device: torch.device | str = "cpu") -> Planes:
@@ -78,11 +83,23 @@ def white(pixels: Pixels) -> int:
     return int(np.iinfo(pixels.dtype).max)
 
 
-def eight_bits(pixels: Pixels) -> Bytes:
-    """The same pixels as uint8, rounded to the nearest value."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+Levels = TypeVar("Levels", bound=np.ndarray)
+
+
+def eight_bits(levels: Levels) -> Levels:
+    """The same pixels or opacity as uint8, rounded to the nearest value."""
+    if levels.dtype == np.uint8:
+        return levels
+    return cast(Levels, ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def on_black(frame: Frame) -> Pixels:
+    """The pixels of a frame as they are seen where nothing is behind it."""
+    if frame.alpha is None:
+        return frame.pixels
+    most = np.float32(white(frame.pixels))
+    seen = frame.pixels * (frame.alpha[..., None] / most)
+    return seen.round().astype(frame.pixels.dtype)
 
 
 def to_pixels(image: Image) -> Bytes:

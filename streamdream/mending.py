@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -76,7 +77,7 @@ class Deinterlacer:
 def is_mirrored(path: Path) -> bool:
     """Whether a photo's EXIF data say that it is mirrored; libav tells only how it is turned."""
     try:
-        with Image.open(path) as photo:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as photo:
             return photo.getexif().get(ORIENTATION) in (2, 4, 5, 7)
     except (OSError, ValueError, Image.DecompressionBombError):
         return False

@@ -42,6 +42,8 @@ def _as_written(_type: Any, tokens: tuple[Token, ...]) -> str:
     return tokens[0].value
 
 
+UNITS = {"": 1, "k": 1000, "ki": 1024, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "i": 1}
+
 AS_WRITTEN: Any = {
     "converter": _as_written,
     "n_tokens": 1,
@@ -90,6 +92,13 @@ def _rate(value: object) -> str:
     return str(rate.limit_denominator(100_000))
 
 
+def _bytes(value: str) -> str:
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kMG]?i?)B?", value.strip())
+    if not found or not 1000 <= Fraction(found[1]) * UNITS[found[2]] <= 10**12:
+        raise ValueError("a size is a number with kB, MB or MiB, as 8MB")
+    return value.strip()
+
+
 Layers = Annotated[
     tuple[str, ...], BeforeValidator(_layers), PlainSerializer(",".join, when_used="json")
 ]
@@ -97,6 +106,7 @@ Time = Annotated[
     Fraction, BeforeValidator(_time), PlainSerializer(lambda t: str(float(t)), when_used="json")
 ]
 Size = Annotated[str, AfterValidator(_size)]
+Bytes = Annotated[str, AfterValidator(_bytes)]
 Rate = Annotated[str, BeforeValidator(_rate)]
 
 DREAM = Group("Dream", sort_key=1)
@@ -217,6 +227,9 @@ class Options(Look):
     deinterlace: Annotated[bool, Parameter(group=PIECE)] = Field(
         default=True, description="Make whole pictures of interlaced video."
     )
+    tone_map: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
+        default=False, description="Turn HDR into ordinary video; it stays HDR by default."
+    )
     max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
         default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
     )
@@ -232,8 +245,8 @@ class Options(Look):
         Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1"], Parameter(group=OUTPUT)
     ] = Field(
         default="auto",
-        description="Codec of a video: auto takes H.264 (webm: VP9), and one that keeps them "
-        "where the source has more than 8 bits a colour.",
+        description="Codec of a video: auto takes H.264 (webm: VP9), or one that keeps what "
+        "the source has: more than 8 bits a colour, transparency.",
     )
     crf: Annotated[float | None, Parameter(group=OUTPUT)] = Field(
         default=None,
@@ -251,6 +264,20 @@ class Options(Look):
     ] = Field(
         default="medium", description="Effort of encoders that know such: slow makes small files."
     )  # fmt: skip
+    hardware: Annotated[
+        Literal["none", "any", "nvenc", "qsv", "amf", "videotoolbox", "v4l2m2m"],
+        Parameter(group=OUTPUT),
+    ] = Field(
+        default="none",
+        description="Encode in graphics hardware if it works here: faster, at larger files.",
+    )
+    max_size: Annotated[Bytes | None, Parameter(group=OUTPUT, metavar="BYTES")] = Field(
+        default=None, description="Largest size of a GIF, WebP or APNG, as 8MB; made to fit."
+    )
+    view: Annotated[Literal["dream", "side", "split"], Parameter(group=OUTPUT)] = Field(
+        default="dream",
+        description="The dream alone, side by side with its source, or its right half only.",
+    )
     overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
         default=False, description="Replace files that exist."
     )
@@ -296,6 +323,15 @@ class Options(Look):
     def exact_rate(self) -> Fraction:
         """The rate of pictures in a row."""
         return Fraction(self.rate)
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The largest size of an animation's file in bytes, None for any."""
+        if self.max_size is None:
+            return None
+        found = re.fullmatch(r"([\d.]+)\s*([kMG]?i?)B?", self.max_size)
+        assert found is not None
+        return int(Fraction(found[1]) * UNITS[found[2]])
 
     @property
     def fitted_size(self) -> tuple[int, int] | None:

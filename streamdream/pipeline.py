@@ -6,7 +6,7 @@
                                               │
                                  effect: dreams on from there ─ delta ─      `advance`: kept
                                               │                              for the next frame
-                       full-size pixels + delta ─ sink
+                       full-size pixels + delta ─ arranged ─ sink
 
 What passes from one frame to the next is one value, `State`; nothing else is remembered, and
 nothing crosses a cut.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -28,6 +28,7 @@ from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
 from streamdream.options import Options
 from streamdream.threads import ahead
+from streamdream.views import arranged
 
 Picture = Callable[[], Image]
 """Gives an image (3, h, w) in [0, 1]: a picture that is only drawn if somebody looks."""
@@ -121,7 +122,8 @@ def redraw(
                 if watch is not None:
                     watch(frame, picture)
             state = advance(carried, image, picture(), frame.time, effect, now)
-            yield replace(frame, pixels=composite(frame.pixels, state.delta, now.strength))
+            dreamed = composite(frame.pixels, state.delta, now.strength)
+            yield arranged(frame, dreamed, now.view)
 
 
 def views(frames: Iterable[Frame], options: Options, motion: Motion) -> Iterator[View]:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from streamdream import backbone
-from streamdream.codecs import check_codec
+from streamdream.animation import AnimationSink
+from streamdream.codecs import check_codec, is_video
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
-from streamdream.files import check_target, is_picture, is_row
+from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame
+from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import check_file, locate
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
+from streamdream.pictures import SETTINGS_TAG, PictureSink, RowSink
 from streamdream.pipeline import Picture, redraw
-from streamdream.sinks import PictureSink, RowSink, Sink, Stopped
-from streamdream.sources import Counts, Reading, VideoInfo, VideoSource
+from streamdream.sinks import Sink, Stopped
+from streamdream.sources import VideoSource
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
+from streamdream.views import arranged_info
 
 
 class Listener(Protocol):
@@ -95,18 +100,21 @@ def dream_file(
     options, listener = options or Options(), listener or Silent()
     target = None if target is None else Path(target)
     given = locate(source, options.exact_rate)
+    reading = reading_of(options)
     if target is not None:
         check_target(target, given.all_files, options.overwrite)
-        if not is_picture(target):
-            check_codec(target, options.codec, options.crf)
+        check_codec(target, options.codec, options.crf)
+        check_size(target, options.most_bytes)
+        reading = replace(reading, profiled=is_picture(target))
     with VideoSource(
-        source, options.start, options.end, options.frames, options.fitted_size, reading_of(options)
+        source, options.start, options.end, options.frames, options.fitted_size, reading
     ) as frames:
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
-        open_sink = _sink(target, frames, options)
+        info = arranged_info(frames.info, options.view)
+        open_sink = _sink(target, frames, options, info)
         for notice in frames.notices:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -114,7 +122,7 @@ def dream_file(
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         began = time.perf_counter()
         # From here on there is something to lose, so the listener may no longer just exit.
-        listener.begin(frames.info)
+        listener.begin(info)
         sink = open_sink()
 
         def watch(frame: Frame, picture: Picture) -> None:
@@ -123,13 +131,16 @@ def dream_file(
 
         try:
             with sink:
-                for notice in sink.notices:
+                told = list(sink.notices)
+                for notice in told:
                     listener.notice(notice)
                 with closing(redraw(frames, options, effect, motion, device, watch)) as redrawn:
                     for frame in redrawn:
                         sink.write(frame)
                         outcome.frames += 1
                         listener.step(outcome.frames, frames.counts)
+            for notice in sink.notices[len(told) :]:
+                listener.notice(notice)
         except Stopped:
             outcome.complete = False
             outcome.path = sink.part
@@ -145,33 +156,41 @@ def reading_of(options: Options) -> Reading:
         options.max_pixels,
         options.strict,
         options.deinterlace,
+        options.tone_map,
     )
 
 
-def _sink(target: Path | None, source: VideoSource, options: Options) -> Callable[[], Sink]:
-    """What opens the sink; what can be wrong with it is found before."""
+def _sink(
+    target: Path | None, source: VideoSource, options: Options, info: VideoInfo
+) -> Callable[[], Sink]:
+    """What opens the sink for frames as `info` tells; what is wrong with it is found before."""
     comment = options.record()
+    also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
     if target is None:
         from streamdream.window import Window
 
-        window = Window(Path(source.input.label).name, source.info)
+        window = Window(Path(source.input.label).name, info)
         return lambda: window
-    if not is_picture(target):
+    if is_video(target):
         how = options.codec, options.crf, options.encoder_preset
-        return lambda: Behind(VideoSink(target, source.info, source.companions, *how, comment))
+        return lambda: Behind(
+            VideoSink(target, info, source.companions, *how, comment, options.hardware)
+        )
     if is_row(target):
-        also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
-        return lambda: Behind(RowSink(target, also, comment))
-    if not source.info.still and options.frames != 1:
+        return lambda: Behind(RowSink(target, info, also, comment))
+    one = info.still or options.frames == 1
+    if target.suffix.lower() in ANIMATIONS and not (one and is_picture(target)):
+        return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment))
+    if not one:
         cure = "add --frames 1 (and --start), name a video file, or pictures in a row: %05d.png"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
-    return lambda: PictureSink(target, comment)
+    return lambda: PictureSink(target, info, comment)
 
 
 def read_settings(path: Path) -> str:
     """The text in a file's metadata in which the settings of its making are looked for."""
     check_file(path)
-    if is_picture(path):
+    if not is_video(path):
         return _picture_comment(path)
     with VideoSource(path, frames=1) as source:
         return source.companions.metadata.get("comment", "") or source.companions.metadata.get(
@@ -181,11 +200,15 @@ def read_settings(path: Path) -> str:
 
 def _picture_comment(path: Path) -> str:
     from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
     try:
-        image = Image.open(path)
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            if isinstance(image, PngImageFile):
+                return str(image.text.get("Comment", ""))  # it may come last
+            found = image.info.get("comment", b"")
+            if SETTINGS_TAG in (data := image.getexif()):
+                found = str(data[SETTINGS_TAG]).encode("latin-1", "replace")
     except (OSError, ValueError, Image.DecompressionBombError):
         raise SourceError(path, "is not a picture") from None
-    with image:
-        found = image.info.get("Comment") or image.info.get("comment") or ""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)

@@ -1,4 +1,4 @@
-"""Where frames go: what every sink does, and picture files.
+"""Where frames go: what every sink does.
 
 Nothing appears under the final name before it is complete: a sink writes to `name.part.ext`
 and renames it at the end. An interrupted run finishes that file; of a killed one it holds all
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
-from streamdream.errors import SinkError
-from streamdream.files import FIRST, PICTURE_FORMATS, numbered, part_of
-from streamdream.frame import Frame, eight_bits
+from streamdream.errors import SinkError, words
+from streamdream.files import part_of
+from streamdream.frame import Frame
 from streamdream.pipeline import Picture
 
 
@@ -70,19 +68,57 @@ class PartFile:
         self.path = path.absolute()
         self.part = part_of(self.path)
 
+    @property
+    def target(self) -> str | BinaryIO:
+        """What libav is to write to."""
+        return str(self.part)
+
     def complete(self) -> None:
         """Give the file its name, once it is safely on the disk."""
         with open(self.part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(self.part, self.path)
 
-    def fault(self, fault: BaseException, playable: bool) -> SinkError:
-        """What to tell of a fault, and of the part if it is `playable`."""
-        reason = str(getattr(fault, "strerror", None) or fault or type(fault).__name__)
-        kept = f"{self.part} holds what was done" if playable and self.part.exists() else ""
-        if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
-            reason = "the disk is full"
-        return SinkError(self.path, f"cannot be written ({reason})", kept)
+    def forget(self) -> None:
+        """Leave nothing."""
+        self.part.unlink(missing_ok=True)
+
+    def fault(self, fault: BaseException, kept: Path | None) -> SinkError:
+        """What to tell of a fault, and of a file that holds what was done."""
+        there = kept is not None and kept.exists()
+        return write_error(self.path, fault, f"{kept} holds what was done" if there else "")
+
+
+class StdoutFile:
+    """Standard output, which has no part and gets no name."""
+
+    part = None
+
+    @property
+    def target(self) -> str | BinaryIO:
+        """What libav is to write to."""
+        return sys.stdout.buffer
+
+    def complete(self) -> None:
+        """See that all is on its way."""
+        sys.stdout.buffer.flush()
+
+    def forget(self) -> None:
+        """What is written is gone."""
+
+    def fault(self, fault: BaseException, kept: Path | None) -> SinkError:
+        """What to tell of a fault."""
+        return write_error("standard output", fault)
+
+
+def write_error(subject: str | Path, fault: BaseException, cure: str = "") -> SinkError:
+    """A fault of the system or of libav, as ours."""
+    reason = words(fault)
+    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+        reason = "the disk is full"
+    if isinstance(fault, BrokenPipeError):
+        reason = "nobody reads it any more"
+    return SinkError(subject, f"cannot be written ({reason})", cure)
 
 
 class FileSink:
@@ -106,64 +142,3 @@ class FileSink:
     ) -> None:
         """Complete the result, or leave a part of it if a fault is on its way."""
         self.close(complete=fault is None)
-
-
-class PictureSink(FileSink):
-    """A picture file, PNG or JPEG, for one frame."""
-
-    def __init__(self, path: str | Path, comment: str = "") -> None:
-        """Prepare to write one picture, with `comment` in its metadata."""
-        self._file = PartFile(Path(path))
-        self._comment = comment
-        self._format = PICTURE_FORMATS[self._file.path.suffix.lower()]
-        self._frame: Frame | None = None
-        self.notices: list[str] = []
-        self.part = None
-
-    def write(self, frame: Frame) -> None:
-        """Take the one frame; a second one is an error of the caller."""
-        if self._frame is not None:
-            raise ValueError("a picture file holds one frame")
-        self._frame = frame
-
-    def close(self, complete: bool = True) -> None:
-        """Write the picture if all is `complete`; raises SinkError."""
-        if complete and self._frame is not None:
-            save_picture(self._file, self._format, self._frame, self._comment)
-
-
-class RowSink(FileSink):
-    """Pictures in a row, one a frame: `frames/%05d.png`, counted from 1."""
-
-    def __init__(self, pattern: Path, companions: Sequence[str] = (), comment: str = "") -> None:
-        """Write by this pattern, with `comment` in every picture.
-
-        `companions` names what else the source has, to say that it is left out.
-        """
-        self.part = self._pattern = pattern
-        self._format = PICTURE_FORMATS[pattern.suffix.lower()]
-        self._comment = comment
-        self._count = 0
-        self.notices = [f"{what} is left out: pictures hold none" for what in companions]
-
-    def write(self, frame: Frame) -> None:
-        """Write one picture; raises SinkError."""
-        file = PartFile(numbered(self._pattern, FIRST + self._count))
-        save_picture(file, self._format, frame, self._comment)
-        self._count += 1
-
-
-def save_picture(file: PartFile, kind: str, frame: Frame, comment: str) -> None:
-    """Write a frame as a PNG or JPEG (Pillow's name is `kind`); raises SinkError."""
-    try:
-        image = Image.fromarray(eight_bits(frame.pixels))
-        if kind == "PNG":
-            text = PngInfo()
-            text.add_itxt("Comment", comment)
-            image.save(file.part, "PNG", pnginfo=text)
-        else:
-            image.save(file.part, "JPEG", quality=95, subsampling=0, comment=comment)
-        file.complete()
-    except OSError as fault:
-        file.part.unlink(missing_ok=True)
-        raise file.fault(fault, playable=False) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, repeat
@@ -18,74 +17,27 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.video.reformatter import VideoReformatter
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from streamdream.colour import Colour, decoded, is_deep
-from streamdream.companions import Companions, is_cover
+from streamdream.colour import BT709, Colour, Light, ToRGB, has_alpha, is_deep
+from streamdream.companions import Companions, Feed, is_cover
 from streamdream.errors import SourceError, words
-from streamdream.frame import Frame, Size
+from streamdream.frame import Frame, Levels, Size
+from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, locate
 from streamdream.mending import LATE, Clock, Deinterlacer, is_mirrored
+from streamdream.profiles import ToSRGB, icc_of
 
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
-MOST_EARLY = 500  # packets of sound that wait for a picture of their part
 ENDS_EARLY = 2  # pictures; less is rounding in the file's header
+SEEING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own decoders drop it
+SLOWEST, FASTEST = Fraction(1, 1000), 1000  # pictures a second; what is said beyond is wrong
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a stream of pictures is like.
-
-    `size` (h, w) upright, as delivered; `rate` frames a second on average, None if unknown;
-    `time_base` the unit of its times; `frames` how many there are about, None if unknown;
-    `sample_aspect` width over height of one pixel; `still` True for a single picture; `deep`
-    that there are more than 8 bits a colour, delivered as uint16.
-    """
-
-    size: Size
-    rate: Fraction | None
-    time_base: Fraction
-    frames: int | None
-    sample_aspect: Fraction
-    colour: Colour
-    still: bool
-    deep: bool = False
-
-
-@dataclass
-class Counts:
-    """What went not quite right while reading.
-
-    `skipped` packets not decodable, `damaged` pictures that were shown all the same, `mended`
-    times, `missing` pictures that the file promised.
-    """
-
-    skipped: int = 0
-    damaged: int = 0
-    mended: int = 0
-    missing: int = 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a source is to be read.
-
-    `stream` the index of the video stream, None for the largest; `rate` of pictures in a row;
-    `most` pixels that a picture may have; `strict` that anything broken ends it;
-    `deinterlace` that interlaced pictures are made whole.
-    """
-
-    stream: int | None = None
-    rate: Fraction = Fraction(25)
-    most: int = 8192 * 8192
-    strict: bool = False
-    deinterlace: bool = True
 
 
 class VideoSource:
@@ -127,10 +79,8 @@ class VideoSource:
             self._until = None if end is None else self._origin + end
             self._shift = self._shift_of_times()
             self._clock = Clock(self._stream.index, self._usual_duration())
-            self._early: deque[tuple[Packet, int]] = deque()
-            self._given: dict[int, int] = {}
+            self._feed = self._new_feed()
             self._weave: Deinterlacer | None = None
-            self._reformatter = VideoReformatter()
             self._last: Fraction | None = None
             self._begun: Fraction | None = None  # the first time read since seeking, if it has one
             self._pictures = self._wanted_part()
@@ -151,18 +101,20 @@ class VideoSource:
         self.companions.begin()
         picture = self._first[0]
         for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
-            pixels = decoded(
-                picture, self.info.colour, self._coded_size, self.info.deep, self._reformatter
-            )
-            seen = np.flipud(pixels) if self._mirrored else pixels
-            upright = np.ascontiguousarray(np.rot90(seen, self._turns))
-            yield Frame(upright, time, index, _duration(picture))
+            pixels, alpha = self._to_rgb(picture)
+            seen = self._upright(pixels if self._profile is None else self._profile(pixels))
+            clear = None if alpha is None else self._upright(alpha)
+            yield Frame(seen, time, index, _duration(picture), clear)
             if index + 1 == self._wanted:
-                self._until = self._shown_until(picture)
+                self._until = self._feed.end = self._shown_until(picture)
                 break
         else:
             self._compare(self._shown_until(picture))
         self._drain()
+
+    def _upright(self, coded: Levels) -> Levels:
+        seen = np.flipud(coded) if self._mirrored else coded
+        return cast(Levels, np.ascontiguousarray(np.rot90(seen, self._turns)))
 
     def __enter__(self) -> Self:
         """The source itself."""
@@ -230,9 +182,13 @@ class VideoSource:
         return self._prepared(stream)
 
     def _prepared(self, stream: VideoStream) -> VideoStream:
-        stream.thread_type = "AUTO"
+        self._decoder: VideoCodecContext = stream.codec_context
+        seeing = SEEING_ALPHA.get(self._decoder.name)
+        if seeing is not None and stream.metadata.get("alpha_mode") == "1":
+            self._decoder = cast(VideoCodecContext, VideoCodecContext.create(seeing, "r"))
+        self._decoder.thread_type = "AUTO"
         if self._reading.strict:
-            stream.codec_context.options = {"err_detect": "explode"}
+            self._decoder.options = {"err_detect": "explode"}
         return stream
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -300,11 +256,13 @@ class VideoSource:
         self.companions.forget()
         self.counts = Counts()
         self._clock = Clock(self._stream.index, self._usual_duration())
-        self._early.clear()
-        self._given.clear()
+        self._feed = self._new_feed()
         self._weave = None
         self._begun = None
         self._pictures = self._wanted_part()
+
+    def _new_feed(self) -> Feed:
+        return Feed(self.companions, self._clock, self._shift, self._from, self._until)
 
     def _scaled(self, fitted: Size | None) -> Size:
         coded = self._first[0].height, self._first[0].width
@@ -319,19 +277,50 @@ class VideoSource:
         aspect = stream.sample_aspect_ratio or Fraction(1)
         aspect = Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1)
         h, w = self._coded_size
+        colour, deep, alpha = Colour.of(first), is_deep(first), self._is_clear(first)
+        tone_map = self._reading.tone_map and colour.hdr
+        photo = self._still or bool(self.input.files) or "png" in self.codec
+        if tone_map:
+            told = "HDR becomes ordinary video (BT.709) by tone-mapping: highlights are compressed"
+            self.notices.append(told)
+        deep = deep and not tone_map
+        self._to_rgb = ToRGB(colour, (h, w), deep, alpha, tone_map)
         if self._turns % 2:
             h, w, aspect = w, h, 1 / aspect
-        rate = stream.average_rate or stream.guessed_rate
         return VideoInfo(
             size=(h, w),
-            rate=Fraction(rate.numerator, rate.denominator) if rate else None,
+            rate=self._usual_rate(),
             time_base=self.tick,
             frames=1 if self._still else self._expected_frames(),
             sample_aspect=aspect,
-            colour=Colour.of(first),
+            colour=Colour(BT709, BT709, BT709) if tone_map else colour,
             still=self._still,
-            deep=is_deep(first),
+            deep=deep,
+            alpha=alpha,
+            # Never asked of photos: libav's bindings free an ICC profile's name twice.
+            light=Light.of(first) if colour.hdr and not photo and not tone_map else None,
+            profile=self._look_at_profile(),
         )
+
+    def _is_clear(self, first: av.VideoFrame) -> bool:
+        """Whether pictures are transparent; that photos and GIFs could be means little."""
+        if not has_alpha(first):
+            return False
+        if self._still or self._container.format.name in ("gif", "apng"):
+            return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
+        return True
+
+    def _look_at_profile(self) -> bytes | None:
+        """The ICC profile of photos if they stay in it; else they are brought to sRGB."""
+        self._profile: ToSRGB | None = None
+        photos = self.input.all_files if self._still or self.input.files else ()
+        found = icc_of(photos[0]) if photos else None
+        if found is None or self._reading.profiled:
+            return found
+        self._profile = ToSRGB.by(found)
+        if self._profile is not None:
+            self.notices.append(f"colours are brought from {self._profile.name} to sRGB")
+        return None
 
     @property
     def _still(self) -> bool:
@@ -339,7 +328,7 @@ class VideoSource:
         return self.input.count is None and ("image2" in name or "_pipe" in name)
 
     def _expected_frames(self) -> int | None:
-        stream, rate = self._stream, self._stream.average_rate
+        stream, rate = self._stream, self._usual_rate()
         duration = None
         if stream.duration is not None and stream.time_base is not None:
             duration = stream.duration * stream.time_base
@@ -402,10 +391,10 @@ class VideoSource:
         latest: Fraction | None = None
         for packet in self._packets():
             if packet.stream is not self._stream:
-                self._pass_on(packet)
+                self._feed.take(packet)
                 continue
             try:
-                pictures = cast(list[av.VideoFrame], packet.decode())
+                pictures = self._decoder.decode(packet)
             except BROKEN as fault:
                 self._skip(fault)
                 continue
@@ -418,13 +407,13 @@ class VideoSource:
                     own = picture.pts * Fraction(base.numerator, base.denominator)
                     offset = self._clock.offset(self._clock.part(self._stream.index, own))
                     latest = own + (offset or 0)
-                    self._release()
+                    self._feed.release()
                 else:
                     self.counts.mended += 1
                     latest = self._origin if latest is None else latest + self._usual_duration()
                 yield picture, latest
 
-        self._release(last=True)
+        self._feed.release(last=True)
 
     def _skip(self, fault: BaseException) -> None:
         if self._reading.strict:
@@ -478,9 +467,14 @@ class VideoSource:
         base = self._stream.time_base
         return Fraction(base.numerator, base.denominator) if base else Fraction(1, 90000)
 
+    def _usual_rate(self) -> Fraction | None:
+        """Pictures a second, None if the file tells none that makes sense."""
+        told = self._stream.average_rate or self._stream.guessed_rate
+        rate = Fraction(told.numerator, told.denominator) if told else Fraction(0)
+        return rate if SLOWEST <= rate <= FASTEST else None
+
     def _usual_duration(self) -> Fraction:
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        return 1 / Fraction(rate.numerator, rate.denominator)
+        return 1 / (self._usual_rate() or Fraction(25))
 
     def _shown_until(self, picture: av.VideoFrame) -> Fraction:
         assert self._last is not None
@@ -501,7 +495,7 @@ class VideoSource:
                 continue
             if when is not None and when >= self._until:
                 running.discard(packet.stream.index)
-            self._pass_on(packet)
+            self._feed.take(packet)
             if not running:
                 return
 
@@ -518,44 +512,6 @@ class VideoSource:
             self.counts.missing = round(gap / usual)
             if self._reading.strict:
                 raise self._fault(f"ends {self.counts.missing} pictures too early")
-
-    def _pass_on(self, packet: Packet) -> None:
-        """Give a packet of another stream to the companions, if it is in the wanted part."""
-        if packet.pts is None:
-            self._offer(packet)
-            return
-        part = self._clock.part(packet.stream.index, packet.pts * packet.time_base)
-        self._early.append((packet, part))
-        self._release(last=len(self._early) > MOST_EARLY)
-
-    def _release(self, last: bool = False) -> None:
-        """Hand on the packets whose part of the recording has begun; in the end all."""
-        while self._early:
-            packet, part = self._early[0]
-            offset = self._clock.offset(part)
-            if offset is None and not last:
-                return
-            self._early.popleft()
-            joined = part > 0 and offset is not None
-            if offset is None:  # the sound leapt and the pictures did not
-                offset = self._clock.newest
-            if offset:
-                moved = round(offset / packet.time_base)
-                packet.pts = (packet.pts or 0) + moved
-                packet.dts = None if packet.dts is None else packet.dts + moved
-            pts, latest = packet.pts or 0, self._given.get(packet.stream.index)
-            overlaps = latest is not None and pts - latest < (packet.duration or 0) / 2
-            if joined and overlaps and packet.stream.type == "audio":
-                continue  # a recording's sound often lasts a little longer than its pictures
-            self._given[packet.stream.index] = pts
-            self._offer(packet)
-
-    def _offer(self, packet: Packet) -> None:
-        when = None if packet.pts is None else packet.pts * packet.time_base
-        early = when is not None and self._from is not None and when < self._from
-        late = when is not None and self._until is not None and when >= self._until
-        if packet.size and not early and not late:
-            self.companions.add(packet, self._shift)
 
 
 def _duration(picture: av.VideoFrame) -> Fraction | None:

@@ -15,9 +15,9 @@ import pygame
 
 from streamdream.errors import SinkError
 from streamdream.frame import Bytes, Frame, eight_bits, to_pixels
+from streamdream.info import VideoInfo
 from streamdream.pipeline import Picture
 from streamdream.sinks import Stopped
-from streamdream.sources import VideoInfo
 
 BETWEEN = 0.1  # seconds between two looks at an unfinished picture
 

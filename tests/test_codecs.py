@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 from media import Film, frame_times, moving, packets, pictures
+from PIL import Image, ImageCms
 
+from streamdream import hardware
 from streamdream.codecs import CODECS, CONTAINERS, check_codec
 from streamdream.errors import OptionError, SinkError
 from streamdream.frame import Frame
+from streamdream.info import Reading
+from streamdream.pictures import PictureSink, RowSink
 from streamdream.sources import VideoSource
 from streamdream.video_sink import VideoSink
 
@@ -142,10 +149,12 @@ def test_undreamed_deep_pixels_are_not_touched() -> None:
 @pytest.mark.parametrize(
     ("name", "codec", "crf", "told"),
     [
-        ("out.webm", "h264", None, "use --codec vp9 or av1"),
+        ("out.webm", "h264", None, "use vp9 or av1"),
         ("out.mp4", "prores", None, "name it .mov or .mkv"),
         ("out.mp4", "auto", 52.0, "H.264 goes from 0 to 51"),
         ("out.mov", "prores", 10.0, "ProRes has no such quality"),
+        ("out.gif", "h264", None, "is for videos, not .gif files"),
+        ("out.png", "auto", 20.0, "is for videos, not .png files"),
     ],
 )
 def test_what_does_not_go_together_is_told(
@@ -160,3 +169,233 @@ def test_pictures_too_small_for_an_encoder_are_told(tmp_path: Path, codec: str) 
     film = Film(moving((18, 34)), times=(0, 1), codec="ffv1", options={})
     with pytest.raises(SinkError, match=r"less than 64 pixels a side; use --codec h264"):
         through(film.write(tmp_path / "in.mkv"), tmp_path / "out.mkv", codec)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("codec", list(CODECS))
+def test_the_shortest_videos_come_out_whole(tmp_path: Path, codec: str, count: int) -> None:
+    times = (0, 3003, 9009)[:count]
+    film = Film(moving((96, 128)), times=times, time_base=Fraction(1, 90000))
+    target = tmp_path / ("out.mov" if codec == "prores" else "out.mkv")
+    through(film.write(tmp_path / "in.mp4"), target, codec)
+    found = frame_times(target)
+    assert [abs(a - Fraction(b, 90000)) < 0.001 for a, b in zip(found, times, strict=True)]
+    if codec == "hevc":
+        through(tmp_path / "in.mp4", tmp_path / "out.mp4", codec)
+        assert frame_times(tmp_path / "out.mp4") == [Fraction(t, 90000) for t in times]
+
+
+def lit(path: Path, transfer: int = 16) -> Path:
+    """HDR of 10 bits, with what it was mastered for."""
+    told = (
+        "log-level=error:master-display=G(13250,34500)B(7500,3000)R(34000,16000)"
+        "WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    )
+    with av.open(str(path), "w") as out:
+        stream = cast(VideoStream, out.add_stream("libx265", rate=25))
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p10le"
+        stream.options = {"x265-params": told, "crf": "4"}
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
+        context.color_range = 1
+        for i in range(4):
+            frame = av.VideoFrame(128, 64, "yuv420p10le")
+            for k, plane in enumerate(frame.planes):
+                rows = np.full((plane.height, plane.line_size // 2), 512, np.uint16)
+                if k == 0:
+                    rows[:, :128] = np.linspace(64, 940, 128)
+                plane.update(rows.tobytes())
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("out.mp4", "auto"), ("out.mkv", "hevc"), ("out.webm", "auto")]
+)
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_stays_hdr_with_what_it_was_mastered_for(
+    tmp_path: Path, name: str, codec: str, transfer: int
+) -> None:
+    source = lit(tmp_path / "in.mp4", transfer)
+    through(source, tmp_path / name, codec)
+    with VideoSource(source) as was, VideoSource(tmp_path / name) as now:
+        assert now.info.deep
+        assert (now.info.colour.primaries, now.info.colour.transfer) == (9, transfer)
+        a, b = was.info.light, now.info.light
+        assert a is not None
+        assert b is not None
+        assert b.content == a.content == (1000, 400)
+        assert a.display is not None
+        assert b.display is not None
+        assert b.display == pytest.approx([float(v) for v in a.display], rel=1e-3, abs=2e-5)
+        assert float(a.display[9]) == 1000
+        pairs = [np.abs(x.pixels.astype(float) - y.pixels) for x, y in zip(was, now, strict=True)]
+    assert np.mean(pairs) < 65535 * 0.006
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.png"])
+def test_what_cannot_be_hdr_is_told(tmp_path: Path, name: str) -> None:
+    with VideoSource(lit(tmp_path / "in.mp4"), frames=1) as reader:
+        if name == "out.png":
+            notices = PictureSink(tmp_path / name, reader.info).notices
+        else:
+            notices = VideoSink(tmp_path / name, reader.info, codec="h264").notices
+    assert any("--tone-map" in notice for notice in notices)
+    assert name == "out.png" or any("mastered" in notice for notice in notices)
+
+
+@pytest.mark.parametrize(("transfer", "middle"), [(16, (140, 175)), (18, (110, 160))])
+def test_tone_mapping_gives_ordinary_video(
+    tmp_path: Path, transfer: int, middle: tuple[int, int]
+) -> None:
+    with VideoSource(lit(tmp_path / "in.mp4", transfer), reading=Reading(tone_map=True)) as reader:
+        assert not reader.info.deep
+        assert reader.info.light is None
+        assert (reader.info.colour.matrix, reader.info.colour.transfer) == (1, 1)
+        assert any("tone-mapping" in notice for notice in reader.notices)
+        pixels = next(iter(reader)).pixels
+    ramp_of_greys = pixels[32].astype(int)
+    assert np.ptp(ramp_of_greys, axis=1).max() <= 3  # grey stays grey
+    assert (np.diff(ramp_of_greys[:, 1]) >= -1).all()
+    # PQ's 572 of 10 bits, HLG's 502: about the white of ordinary video and half of it.
+    place = round((572 if transfer == 16 else 502) / (940 - 64) * 127 - 64 / (940 - 64) * 127)
+    assert middle[0] < ramp_of_greys[place, 1] < middle[1]
+    assert ramp_of_greys[-1, 1] >= 250
+
+
+def veil(path: Path, codec: str, pixel_format: str) -> Path:
+    """Colours that move under an opacity that grows from left to right."""
+    paint = moving((64, 96))
+    options = {"prores_ks": {"profile": "4444"}, "libvpx-vp9": {"crf": "8", "auto-alt-ref": "0"}}
+    with av.open(str(path), "w") as out:
+        stream = cast(VideoStream, out.add_stream(codec, rate=25))
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixel_format
+        stream.options = dict(options.get(codec, {}))
+        for i in range(4):
+            seen = np.dstack([paint(i), np.tile(np.linspace(0, 255, 96).round(), (64, 1))])
+            frame = av.VideoFrame.from_ndarray(seen.astype(np.uint8), format="rgba")
+            frame = frame.reformat(format=pixel_format)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+CLEAR = {"mov": ("prores_ks", "yuva444p10le"), "webm": ("libvpx-vp9", "yuva420p")}
+
+
+@pytest.mark.parametrize("kind", [*CLEAR, "qtrle"])
+@pytest.mark.parametrize(
+    "name", ["out.mov", "out.webm", "out.mkv", "o%d.png", "out.mp4", "o%d.jpg"]
+)
+def test_transparency_is_carried_or_drawn_on_black_and_said(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    codec, pixel_format = CLEAR.get(kind, ("qtrle", "argb"))
+    source = veil(tmp_path / f"in.{'mov' if kind == 'qtrle' else kind}", codec, pixel_format)
+    target = tmp_path / name
+    with VideoSource(source) as reader:
+        assert reader.info.alpha
+        if "%" in name:
+            sink: RowSink | VideoSink = RowSink(target, reader.info, [])
+        else:
+            sink = VideoSink(target, reader.info, preset="veryfast")
+        with sink:
+            for frame in reader:
+                assert frame.alpha is not None
+                sink.write(frame)
+    with VideoSource(target) as result:
+        last = list(result)[-1]
+    wanted = np.linspace(0, 255, 96)
+    if name in ("out.mp4", "o%d.jpg"):
+        assert last.alpha is None
+        assert any("transparency is lost" in notice for notice in sink.notices)
+        seen = last.pixels / np.iinfo(last.pixels.dtype).max
+        assert seen[:, :2].mean() < 0.05
+        assert seen[:, -2:].mean() > 0.35
+    else:
+        assert last.alpha is not None
+        share = last.alpha[32].astype(float) / np.iinfo(last.alpha.dtype).max * 255
+        assert np.abs(share - wanted).max() < 6
+        shown = last.pixels.astype(float) / np.iinfo(last.pixels.dtype).max * 255
+        assert np.abs(shown[:, 48:] - moving((64, 96))(3)[:, 48:]).mean() < 8
+
+
+def test_a_photo_that_could_be_transparent_but_is_not_is_none(tmp_path: Path) -> None:
+    opaque = np.dstack([moving()(0), np.full((72, 128), 255, np.uint8)])
+    Image.fromarray(opaque).save(tmp_path / "in.png")
+    with VideoSource(tmp_path / "in.png") as source:
+        assert not source.info.alpha
+        assert next(iter(source)).alpha is None
+
+
+def test_16_bits_stay_16_bits_in_png_with_alpha_and_words(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 65536, (40, 60, 3), dtype=np.uint16)
+    alpha = rng.integers(0, 65536, (40, 60), dtype=np.uint16)
+    with VideoSource(ramp(tmp_path / "in.mkv")) as reader:
+        info = replace(reader.info, size=(40, 60), alpha=True)
+    with PictureSink(tmp_path / "out.png", info, "so gemacht: grün") as sink:
+        sink.write(Frame(pixels, Fraction(0), 0, alpha=alpha))
+    assert sink.notices == []
+    with VideoSource(tmp_path / "out.png") as back:
+        assert back.info.deep
+        frame = next(iter(back))
+    assert np.array_equal(frame.pixels, pixels)
+    assert frame.alpha is not None
+    assert np.array_equal(frame.alpha, alpha)
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.info["Comment"] == "so gemacht: grün"
+
+
+def profile() -> bytes:
+    """An ICC profile in which red and green are swapped: what ignores it shows."""
+    made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {bytes(made[i : i + 4]): i for i in range(132, 132 + 12 * made[131], 12)}
+    red, green = tags[b"rXYZ"], tags[b"gXYZ"]
+    made[red + 4 : red + 12], made[green + 4 : green + 12] = (
+        made[green + 4 : green + 12],
+        made[red + 4 : red + 12],
+    )
+    return bytes(made).replace(b"s\0R\0G\0B", b"o\0d\0d\0 ").replace(b"sRGB", b"odd ")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_photos_profile_goes_along_or_is_applied(tmp_path: Path, ending: str) -> None:
+    photo = Image.fromarray(np.full((64, 64, 3), (200, 40, 40), np.uint8))
+    photo.save(tmp_path / f"in.{ending}", icc_profile=profile(), quality=100)
+    with VideoSource(tmp_path / f"in.{ending}", reading=Reading(profiled=True)) as kept:
+        assert kept.info.profile == profile()
+        with PictureSink(tmp_path / "out.png", kept.info) as sink:
+            for frame in kept:
+                sink.write(frame)
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.info["icc_profile"] == profile()
+    with VideoSource(tmp_path / f"in.{ending}") as applied:
+        assert applied.info.profile is None
+        assert any("to sRGB" in notice for notice in applied.notices)
+        assert np.abs(next(iter(applied)).pixels[30, 30].astype(int) - (40, 200, 40)).max() < 6
+
+
+def test_hardware_that_is_not_there_is_told_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Film(moving((96, 128)), times=(0, 1, 2)).write(tmp_path / "in.mp4")
+    with VideoSource(source) as reader:
+        sink = VideoSink(tmp_path / "a.mp4", reader.info, hardware="videotoolbox")
+        assert any("videotoolbox: not in this build" in n and "libx264" in n for n in sink.notices)
+        sink.close()
+        # A maker whose encoder is there: the software one by the name of hardware.
+        monkeypatch.setitem(
+            hardware.MAKERS, "mine", hardware.Maker("yuv444p", None, lambda q, e: {})
+        )
+        monkeypatch.setattr(hardware, "encoder_name", lambda codec, maker: "libx264")
+        with VideoSink(tmp_path / "b.mp4", reader.info, hardware="mine") as sink:
+            assert sink.notices == ["encoding with libx264"]
+            for frame in reader:
+                sink.write(frame)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv444p"
+    assert frame_times(tmp_path / "b.mp4") == frame_times(source)

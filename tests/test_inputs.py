@@ -18,9 +18,10 @@ from PIL import Image
 
 from streamdream.errors import SinkError, SourceError
 from streamdream.files import check_target
+from streamdream.info import Reading
 from streamdream.inputs import locate
-from streamdream.sinks import RowSink
-from streamdream.sources import Reading, VideoSource
+from streamdream.pictures import RowSink
+from streamdream.sources import VideoSource
 
 
 def drawn(folder: Path, names: list[str]) -> None:
@@ -133,7 +134,7 @@ def test_pictures_in_a_row_are_written_and_read_again(tmp_path: Path) -> None:
     (tmp_path / "100%").mkdir()
     pattern = tmp_path / "100%" / "f%03d.png"
     with VideoSource(film.write(tmp_path / "in.mkv")) as source:
-        sink = RowSink(pattern, ["audio stream 1"], "made so")
+        sink = RowSink(pattern, source.info, ["audio stream 1"], "made so")
         with sink:
             for frame in source:
                 sink.write(frame)

@@ -15,8 +15,9 @@ from media import Film, flat, frame_times, moving, packets, pictures
 
 from streamdream.errors import SinkError, SourceError
 from streamdream.frame import Frame
-from streamdream.sinks import PictureSink
-from streamdream.sources import Reading, VideoSource
+from streamdream.info import Reading
+from streamdream.pictures import PictureSink, RowSink
+from streamdream.sources import VideoSource
 from streamdream.video_sink import VideoSink
 
 
@@ -85,11 +86,66 @@ def test_subtitles_chapters_and_tags_are_kept(film: Path, tmp_path: Path) -> Non
     assert tags == {"title": "Ten frames", "artist": "nobody", "comment": "made for tests"}
 
 
+@pytest.mark.parametrize("ending", ["mkv", "webm", "mov"])
+def test_words_of_subtitles_go_from_form_to_form(film: Path, tmp_path: Path, ending: str) -> None:
+    _, sink = (
+        through(film, tmp_path / f"out.{ending}") if ending != "webm" else webm(film, tmp_path)
+    )
+    form = {"mkv": "subrip", "webm": "webvtt"}.get(ending)
+    assert any(f"(mov_text) becomes {form}" in n for n in sink.notices) == (form is not None)
+    for name in ("out.mp4", "again.mkv"):  # and back, and on
+        through(tmp_path / f"out.{ending}", tmp_path / name)
+        spoken = [
+            (time, data[2:] if name == "out.mp4" else data)
+            for time, data in packets(tmp_path / name, "subtitle")[0]
+            if len(data) > 2
+        ]
+        assert spoken == [(0, b"one"), (Fraction(1, 5), b"two")]
+
+
+def webm(source: Path, target: Path) -> tuple[VideoSource, VideoSink]:
+    with (
+        VideoSource(source) as reader,
+        VideoSink(target, reader.info, reader.companions) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    return reader, writer
+
+
+def test_words_are_freed_of_marks(tmp_path: Path) -> None:
+    from streamdream.copies import PLAIN
+
+    assert PLAIN["subrip"](b"<i>so</i> {\\an8}be it") == "so be it"
+    line = b"0,0,Default,,0,0,0,,{\\pos(1,2)}what, now\\Nthen"
+    assert PLAIN["ass"](line) == "what, now\nthen"
+
+
+def test_words_already_on_screen_at_the_start_are_kept(tmp_path: Path) -> None:
+    film = Film(times=range(25), subtitles=[(0.0, 0.6, "long"), (0.8, 0.9, "late")])
+    through(film.write(tmp_path / "in.mkv"), tmp_path / "out.mkv", start=Fraction(2, 5))
+    found = packets(tmp_path / "out.mkv", "subtitle")[0]
+    assert found == [(0, b"long"), (Fraction(2, 5), b"late")]
+
+
 def test_what_a_container_cannot_hold_is_left_out_and_said(film: Path, tmp_path: Path) -> None:
-    _, sink = through(film, tmp_path / "out.mkv")
-    assert any("mov_text" in notice and ".mkv" in notice for notice in sink.notices)
-    assert len(packets(tmp_path / "out.mkv", "subtitle")) == 0
-    assert len(frame_times(tmp_path / "out.mkv")) == 10
+    with VideoSource(film) as reader:
+        row = RowSink(tmp_path / "%d.png", reader.info, ["audio stream 1"])
+        assert row.notices == ["audio stream 1 is left out: pictures hold none"]
+
+
+def test_broken_sound_is_left_out_and_told(tmp_path: Path) -> None:
+    source = Film(times=range(20), languages=["eng"]).write(tmp_path / "in.ts")
+    data = bytearray(source.read_bytes())
+    whole = len(packets(source)[0])
+    mark = bytes(packets(source)[0][4][1][:7])  # how a packet of AAC begins
+    assert mark[0] == 0xFF
+    data[data.index(mark)] = 0
+    source.write_bytes(data)
+    _, sink = through(source, tmp_path / "out.mp4")
+    assert any("broken and left out" in notice for notice in sink.notices)
+    assert len(frame_times(tmp_path / "out.mp4")) == 20
+    assert whole - 3 < len(packets(tmp_path / "out.mp4")[0]) < whole
 
 
 def test_start_and_end_cut_the_sound_with_the_picture(tmp_path: Path) -> None:
@@ -447,10 +503,12 @@ def test_a_full_disk_is_told(film: Path, tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("name", ["out.png", "out.jpg"])
+@pytest.mark.parametrize("name", ["out.png", "out.jpg", "out.webp"])
 def test_a_picture_is_written(tmp_path: Path, name: str) -> None:
     picture = moving()(0)
-    with PictureSink(tmp_path / name, "words of the maker") as sink:
+    with VideoSource(Film(times=(0,)).write(tmp_path / "in.mp4")) as source:
+        info = source.info
+    with PictureSink(tmp_path / name, info, "words of the maker") as sink:
         sink.write(Frame(picture, Fraction(0), 0))
     with VideoSource(tmp_path / name) as reader:
         assert reader.info.still

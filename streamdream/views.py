@@ -1,0 +1,41 @@
+"""How a result is arranged: alone, beside its source, or half and half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from streamdream.frame import Frame, Levels, Pixels, white
+from streamdream.info import VideoInfo
+
+LINE = 320  # a split picture's dividing line is this part of its width
+
+
+def arranged_info(info: VideoInfo, view: str) -> VideoInfo:
+    """What frames are like that `arranged` gives."""
+    h, w = info.size
+    return replace(info, size=(h, 2 * w)) if view == "side" else info
+
+
+def arranged(frame: Frame, dreamed: Pixels, view: str) -> Frame:
+    """A frame with its `dreamed` pixels (h, w, 3) for its own, as `view` has it.
+
+    "dream" shows them alone, "side" beside the source (h, 2w, 3), "split" the source's left
+    half and the dream's right one.
+    """
+    if view == "dream":
+        return replace(frame, pixels=dreamed)
+    if view == "side":
+        alpha = None if frame.alpha is None else _beside(frame.alpha, frame.alpha)
+        return replace(frame, pixels=_beside(frame.pixels, dreamed), alpha=alpha)
+    w = dreamed.shape[1]
+    half, line = w // 2, max(1, w // LINE)
+    pixels = dreamed.copy()
+    pixels[:, :half] = frame.pixels[:, :half]
+    pixels[:, half - line // 2 : half - line // 2 + line] = white(pixels)
+    return replace(frame, pixels=pixels)
+
+
+def _beside(left: Levels, right: Levels) -> Levels:
+    return np.concatenate([left, right], axis=1)  # type: ignore[return-value]
