@@ -1,7 +1,7 @@
 """Where the time of a frame goes, and what it grows with.
 
     python benchmarks/speed.py [VIDEO] [--model NAME] [--device cpu|cuda] [--frames 24]
-                               [--only machine stages pace size length] [--out DIR]
+                               [--only machine stages pace size length files] [--out DIR]
 
 machine  the rate at which matrices are multiplied here, and how near a gradient step comes to it
 stages   what every stage of a frame takes, as a table and as a picture with a lane a thread; on
@@ -9,6 +9,8 @@ stages   what every stage of a frame takes, as a table and as a picture with a l
 pace     seconds a frame of the default, over dreaming every frame afresh and over the same
          without threads beside the dream, taken in turns
 size     seconds a frame by work size
+files    frames a second from file to file without a dream, of every codec and container, and
+         that over the bare library's
 length   late frames over early ones, and peak memory after 3000 frames over that after 300
 
 Machines are shared: only ratios within one run mean anything.
@@ -17,6 +19,7 @@ Machines are shared: only ratios within one run mean anything.
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
 import tempfile
@@ -35,13 +38,16 @@ from unittest.mock import patch
 import av
 import numpy as np
 import torch
+from av.video.frame import PictureType
 from PIL import Image, ImageDraw
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamdream import backbone, dream, motion, pipeline, run, sources, video_sink
+from streamdream import backbone, colour, dream, motion, pipeline, run, sources, video_sink
+from streamdream.codecs import CODECS, CONTAINERS
 from streamdream.dream import octave_sizes
 from streamdream.info import Counts, VideoInfo
 from streamdream.options import Options, build
+from streamdream.threads import ahead
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "clip.mp4"
 NETWORK = "network"  # the stage that everything else is compared with
@@ -50,7 +56,7 @@ SKIPPED = 2  # frames at the start: the first dreams ten times as much, the seco
 # Where the stages of a frame are, in the order in which a frame meets them.
 STAGES: tuple[tuple[str, object, str], ...] = (
     ("decode", sources.VideoSource, "_decoded"),
-    ("to RGB", sources, "decoded"),
+    ("to RGB", colour.ToRGB, "__call__"),
     ("to work size", pipeline, "to_image"),
     ("cut test", motion, "is_cut"),
     ("flow", motion, "estimate"),
@@ -357,6 +363,59 @@ def by_length(frames: int = 3000) -> tuple[float, float]:
     return slower, larger
 
 
+def by_file(video: Path, frames: int) -> dict[str, float]:
+    """Frames a second from file to file without a dream, of every kind of file.
+
+    The baseline is the bare library with the same encoder: decoded frames go into it as they
+    are, in one thread, and nothing else is copied.
+    """
+    print("\n| file | frames a second | over the library alone |")
+    print("|---|--:|--:|")
+    found: dict[str, float] = {}
+    for ending, kind in CONTAINERS.items():
+        for codec in kind.codecs:
+            rate, bare = _copying(video, f"out{ending}", codec, frames)
+            found[f"{ending} {codec}"] = rate
+            print(f"| {ending} {codec} | {rate:.0f} | {rate / bare:.2f} |", flush=True)
+    for name in ("out.gif", "out.webp", "out.apng", "%04d.png", "%04d.jpg"):
+        rate, _ = _copying(video, name, "auto", frames)
+        found[name] = rate
+        print(f"| {name} | {rate:.0f} | |", flush=True)
+    return found
+
+
+def _copying(video: Path, name: str, codec: str, frames: int) -> tuple[float, float]:
+    """Frames a second of our way and of the library's, None where it has no such way."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / name
+        options = build({"codec": codec, "frames": frames})
+        began = time.perf_counter()
+        with sources.VideoSource(video, frames=frames) as source:
+            count = 0
+            with run.open_sink(target, source, options, source.info)() as sink:
+                for frame in ahead(source):
+                    sink.write(frame)
+                    count += 1
+        rate = count / (time.perf_counter() - began)
+        if codec == "auto":
+            return rate, math.nan
+        began = time.perf_counter()
+        with av.open(str(video)) as given, av.open(str(target), "w") as out:
+            known = CODECS[codec]
+            stream: Any = out.add_stream(known.encoder, rate=given.streams.video[0].average_rate)
+            first = given.streams.video[0]
+            stream.width, stream.height = first.width, first.height
+            stream.pix_fmt = known.pixels
+            stream.options = known.options(known.crf or 0, options.encoder_preset, 25)
+            for index, frame in enumerate(given.decode(video=0)):
+                if index == frames:
+                    break
+                frame.pict_type = PictureType.NONE
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+        return rate, count / (time.perf_counter() - began)
+
+
 def main() -> None:
     """Measure and print."""
     cli = argparse.ArgumentParser(
@@ -366,9 +425,13 @@ def main() -> None:
     cli.add_argument("--model", default="efficientnet-lite0")
     cli.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     cli.add_argument("--frames", type=int, default=24)
-    cli.add_argument("--only", nargs="*", default=("machine", "stages", "pace", "size", "length"))
+    cli.add_argument(
+        "--only", nargs="*", default=("machine", "stages", "pace", "size", "length", "files")
+    )
     cli.add_argument("--out", type=Path, default=Path("speed"), help="folder for the picture")
     given = cli.parse_args()
+    if not given.video.is_file():
+        sys.exit(f"speed: {given.video}: no such file")
     options = build({"model": given.model, "device": given.device, "frames": given.frames})
     tasks: dict[str, Callable[[], object]] = {
         "machine": lambda: machine(options),
@@ -376,6 +439,7 @@ def main() -> None:
         "pace": lambda: pace(given.video, options),
         "size": lambda: by_size(given.video, options),
         "length": by_length,
+        "files": lambda: by_file(given.video, max(given.frames, 120)),
     }
     for name in given.only:
         if name not in tasks:

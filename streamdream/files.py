@@ -71,7 +71,7 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
     Looks at the ending, the folder, files already there, and that the input is not the output.
     """
     if path == STDOUT:
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             raise SinkError("standard output", "is a terminal", "pipe it into a program or a file")
         return
     known = list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS]))

@@ -23,6 +23,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from streamdream.errors import ModelError
 from streamdream.frame import Delta, Frame, Image, Mask, composite, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
@@ -109,7 +110,7 @@ def redraw(
     Frames are read, and motion is found, by a thread of its own while the effect is at work:
     neither `frames` nor `motion` may be used, nor closed, elsewhere before the generator has
     ended or has been closed. `watch` is called with the frame and the unfinished picture after
-    every step.
+    every step. Raises ModelError where a dream is not finite.
     """
     state: State | None = None
     with closing(ahead(views(frames, options, motion))) as seen:
@@ -122,6 +123,9 @@ def redraw(
                 if watch is not None:
                     watch(frame, picture)
             state = advance(carried, image, picture(), frame.time, effect, now)
+            if not torch.isfinite(state.delta).all():
+                cure = "use --precision fp32 or a smaller --step-size"
+                raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
             dreamed = composite(frame.pixels, state.delta, now.strength)
             yield arranged(frame, dreamed, now.view)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from av.audio.stream import AudioStream
@@ -44,7 +44,8 @@ class Pace:
 
 def describe(text: str, options: Options) -> Report:
     """Tell what is in an input; raises SourceError."""
-    with VideoSource(text, options.start, options.end, reading=reading_of(options)) as source:
+    reading = replace(reading_of(options), profiled=True)
+    with VideoSource(text, options.start, options.end, reading=reading) as source:
         return Report(list(_lines(source, options)), source.info.frames)
 
 
@@ -56,6 +57,12 @@ def _lines(source: VideoSource, options: Options) -> Iterator[str]:
     colour = MATRICES.get(info.colour.matrix, f"matrix {info.colour.matrix}")
     curve = CURVES.get(info.colour.transfer, "")
     yield f"picture: {w}x{h} {source.codec}, {kind}, {depth}, {colour}{curve}"
+    if info.alpha:
+        yield "picture: can be transparent; kept in mov, webm, mkv, png, webp, gif, apng"
+    if info.light is not None:
+        yield "picture: tells what its HDR was mastered for; kept in HEVC and AV1"
+    if info.profile is not None:
+        yield "picture: has a colour profile; kept in png, jpg and webp, else brought to sRGB"
     if info.sample_aspect != 1:
         yield f"picture: pixels are {info.sample_aspect} as wide as high; kept"
     if info.frames is not None and not info.still:

@@ -114,7 +114,7 @@ def dream_file(
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
         info = arranged_info(frames.info, options.view)
-        open_sink = _sink(target, frames, options, info)
+        opened = open_sink(target, frames, options, info)
         for notice in frames.notices:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -123,7 +123,7 @@ def dream_file(
         began = time.perf_counter()
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(info)
-        sink = open_sink()
+        sink = opened()
 
         def watch(frame: Frame, picture: Picture) -> None:
             sink.watch(frame, picture)
@@ -144,6 +144,12 @@ def dream_file(
         except Stopped:
             outcome.complete = False
             outcome.path = sink.part
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as fault:
+            # PyTorch says so on the CPU with a RuntimeError that nothing but its words tells.
+            if type(fault) is RuntimeError and "allocate memory" not in str(fault):
+                raise
+            cure = "use a smaller --tile or --work-size"
+            raise ModelError("memory", f"there is not enough ({device})", cure) from None
         outcome.seconds = time.perf_counter() - began
         return outcome
 
@@ -160,7 +166,7 @@ def reading_of(options: Options) -> Reading:
     )
 
 
-def _sink(
+def open_sink(
     target: Path | None, source: VideoSource, options: Options, info: VideoInfo
 ) -> Callable[[], Sink]:
     """What opens the sink for frames as `info` tells; what is wrong with it is found before."""

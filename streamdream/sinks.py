@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self, cast
 
 from streamdream.errors import SinkError, words
 from streamdream.files import part_of
@@ -94,17 +94,21 @@ class StdoutFile:
 
     part = None
 
-    @property
-    def target(self) -> str | BinaryIO:
-        """What libav is to write to."""
-        return sys.stdout.buffer
+    def __init__(self) -> None:
+        """Take it over, apart from Python's own: that would complain of a reader that left."""
+        try:
+            self.target: str | BinaryIO = open(os.dup(1), "wb")  # noqa: SIM115 - closed at the end
+        except OSError as fault:
+            raise self.fault(fault, None) from None
 
     def complete(self) -> None:
         """See that all is on its way."""
-        sys.stdout.buffer.flush()
+        cast(BinaryIO, self.target).close()
 
     def forget(self) -> None:
         """What is written is gone."""
+        with suppress(OSError):
+            cast(BinaryIO, self.target).close()
 
     def fault(self, fault: BaseException, kept: Path | None) -> SinkError:
         """What to tell of a fault."""

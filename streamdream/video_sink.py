@@ -167,7 +167,7 @@ class VideoSink(FileSink):
         self._closed = True
         with suppress(FFmpegError, OSError):  # the first fault is the one to tell
             self._container.close()
-        if not self._muxed:
+        if not self._muxed or self._file.part is None:
             self._file.forget()
         return self._file.fault(fault, self._file.part)
 

@@ -10,6 +10,7 @@ from typing import cast
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from media import Film, frame_times, moving, packets, pictures
 from PIL import Image, ImageCms
@@ -17,7 +18,7 @@ from PIL import Image, ImageCms
 from streamdream import hardware
 from streamdream.codecs import CODECS, CONTAINERS, check_codec
 from streamdream.errors import OptionError, SinkError
-from streamdream.frame import Frame
+from streamdream.frame import Frame, Pixels
 from streamdream.info import Reading
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.sources import VideoSource
@@ -399,3 +400,51 @@ def test_hardware_that_is_not_there_is_told_and_replaced(
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert container.streams.video[0].codec_context.pix_fmt == "yuv444p"
     assert frame_times(tmp_path / "b.mp4") == frame_times(source)
+
+
+@pytest.fixture(scope="module")
+def natural(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph that glides, without loss."""
+    from skimage import data
+
+    photo = data.coffee()
+
+    def crop(index: int) -> Pixels:
+        return photo[100 + index : 100 + index + 192, 60 + 2 * index : 60 + 2 * index + 256]
+
+    film = Film(crop, times=range(12), codec="ffv1", options={})
+    return film.write(tmp_path_factory.mktemp("natural") / "in.mkv")
+
+
+def rgb(path: Path) -> np.ndarray:
+    with VideoSource(path) as source:
+        return np.stack([f.pixels * (255 / np.iinfo(f.pixels.dtype).max) for f in source])
+
+
+@pytest.mark.parametrize("codec", [name for name, codec in CODECS.items() if not codec.lossless])
+def test_what_is_not_dreamed_loses_no_more_than_the_codec_takes(
+    natural: Path, tmp_path: Path, codec: str
+) -> None:
+    ending = "mov" if codec == "prores" else "mkv"
+    ours, direct = (tmp_path / f"{name}.{ending}" for name in ("ours", "direct"))
+    with (
+        VideoSource(natural) as source,
+        VideoSink(ours, source.info, source.companions, codec) as sink,
+    ):
+        for frame in source:
+            sink.write(frame)
+    known = CODECS[codec]
+    with av.open(str(natural)) as given, av.open(str(direct), "w") as out:
+        stream = cast(VideoStream, out.add_stream(known.encoder, rate=25))
+        first = given.streams.video[0]
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, known.pixels
+        stream.options = dict(known.options(known.crf or 0, "medium", 25))
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
+        for picture in given.decode(video=0):
+            picture.pict_type = PictureType.NONE
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    original = rgb(natural)
+    twice, once = (np.abs(rgb(path) - original).mean() for path in (ours, direct))
+    assert once < 4
+    assert twice < once + 0.3

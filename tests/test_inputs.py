@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +19,7 @@ import pytest
 from media import Film, moving
 from PIL import Image
 
+from streamdream import inputs
 from streamdream.errors import SinkError, SourceError
 from streamdream.files import check_target
 from streamdream.info import Reading
@@ -105,6 +109,43 @@ def test_a_url_is_read(tmp_path: Path, server: str) -> None:
         assert len(list(source)) == 10
     with pytest.raises(SourceError, match="404"):
         VideoSource(f"{server}/gone.mp4")
+
+
+@pytest.mark.parametrize("after", [0.0, 0.6])
+def test_a_server_that_falls_silent_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float
+) -> None:
+    """It answers nothing, or stops midway, and holds the connection."""
+    data = Film(times=tuple(range(50))).write(tmp_path / "in.ts").read_bytes()
+    data = data[: round(after * len(data))]
+    monkeypatch.setattr(inputs, "WAIT", "400000")
+    leave = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while not leave.is_set():
+                talk, _ = listening.accept()
+                held.append(talk)
+                if after:
+                    talk.recv(4096)
+                    talk.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 900000\r\n\r\n" + data)
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, args=[listening], daemon=True).start()
+        began = time.monotonic()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/in.ts"
+        if after:
+            with VideoSource(address) as source:
+                assert len(list(source)) >= 1
+                assert source.counts.skipped + source.counts.missing >= 1
+        else:
+            with pytest.raises(SourceError, match="download it first"):
+                VideoSource(address)
+        assert time.monotonic() - began < 20
+        leave.set()
+    for talk in held:
+        talk.close()
 
 
 def test_a_password_in_a_url_is_not_told() -> None:

@@ -4,19 +4,24 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import make_clip
 import numpy as np
 import pytest
 import torch
+from media import frame_times
 
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
+from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Pixels, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import Carried, Picture, State, carry, redraw
+from streamdream.run import dream_file
+from streamdream.views import arranged
 
 QUICK = Options(layers=("block5",), octaves=2, work_size=96, steps=6)
 
@@ -248,3 +253,52 @@ def test_a_gpu_dreams_as_a_cpu_does(photo: Image) -> None:
 def test_image_of_frame_is_at_work_size() -> None:
     frame = clip(range(1))[0]
     assert to_image(frame.pixels, work_size(frame.pixels.shape[:2], 96)).shape == (3, 96, 171)
+
+
+def test_a_dream_that_is_no_number_ends_the_run() -> None:
+    frames = redraw(clip(range(3)), QUICK, Adding(math.nan), OpticalFlow())
+    with pytest.raises(ModelError, match=r"frame 0 came out as no numbers; use --precision fp32"):
+        list(frames)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_views_arrange_the_source_and_the_dream(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    source, dreamed = (rng.integers(0, 255, (40, 60, 3)).astype(kind) for _ in range(2))
+    frame = Frame(source, Fraction(1, 2), 7, alpha=source[..., 0])
+    alone, side, split = (arranged(frame, dreamed, view) for view in ("dream", "side", "split"))
+    assert np.array_equal(alone.pixels, dreamed)
+    assert np.array_equal(side.pixels, np.hstack([source, dreamed]))
+    assert side.alpha is not None
+    assert np.array_equal(side.alpha, np.hstack([source[..., 0]] * 2))
+    assert np.array_equal(split.pixels[:, :29], source[:, :29])
+    assert (split.pixels[:, 30] == np.iinfo(kind).max).all()
+    assert np.array_equal(split.pixels[:, 31:], dreamed[:, 31:])
+    assert all((f.time, f.index) == (frame.time, 7) for f in (alone, side, split))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory"),
+     MemoryError()],
+)  # fmt: skip
+def test_too_little_memory_is_told_and_keeps_what_was_done(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    calls: list[int] = []
+
+    def dreaming(
+        self: Dream, image: Image, carried: Carried, options: Options, index: int
+    ) -> Iterator[Picture]:
+        calls.append(index)
+        if index == 5:
+            raise fault
+        yield image.clone
+
+    monkeypatch.setattr(Dream, "__call__", dreaming)
+    monkeypatch.setattr(Dream, "response", lambda *_: torch.tensor(1.0))
+    with pytest.raises(ModelError, match=r"not enough \(cpu\); use a smaller --tile"):
+        dream_file(film, tmp_path / "out.mkv", QUICK)
+    assert calls == [0, 1, 2, 3, 4, 5]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.part.mkv"]
+    assert len(frame_times(tmp_path / "out.part.mkv")) == 5
