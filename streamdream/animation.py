@@ -83,6 +83,21 @@ def _note_webp(path: Path, comment: str) -> None:
         file.write(length.to_bytes(4, "little"))
 
 
+def _unblend(path: Path) -> None:
+    """Let every picture take the place of the one before instead of being drawn over it."""
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        place = 12
+        while place + 24 <= end:
+            file.seek(place)
+            head = file.read(24)
+            if head[:4] == b"ANMF":
+                file.seek(place + 23)
+                file.write(bytes([head[23] | 0x02]))
+            length = int.from_bytes(head[4:8], "little")
+            place += 8 + length + length % 2
+
+
 def _note_png(path: Path, comment: str) -> None:
     """Put a text chunk before the last one."""
     with open(path, "rb+") as file:
@@ -307,6 +322,8 @@ class AnimationSink(FileSink):
                 durations[pts] = duration
                 mux(stream.encode(ready))
             mux(stream.encode(None))
+        if kind.name == "webp" and self._info.alpha:
+            _unblend(path)
         if self._comment:
             kind.note(path, self._comment)
         return path.stat().st_size

@@ -18,7 +18,7 @@ from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from streamdream.frame import Alpha, Pixels, Size
+from streamdream.frame import Alpha, Levels, Pixels, Size
 
 EXACT = (
     Interpolation.BICUBIC
@@ -27,9 +27,14 @@ EXACT = (
     | Interpolation.FULL_CHR_H_INP
 )
 
+SCALED = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"  # the same in a graph
+
 TICK = Fraction(1, 25)
+WHITE, WHITE_OF_YUV = 65535, 65280
+# Decoders that say where chroma samples lie.
+TELLING = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "webp", "h263")
 MATRIX_NAMES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6  # ITU-T H.273 code points
+BT709, UNSPECIFIED, SMPTE170M, BT2020 = 1, 2, 6, 9  # ITU-T H.273 code points
 PRIMARIES_NAMES = {1: "bt709", 9: "bt2020", 11: "smpte431", 12: "smpte432"}
 HDR = {16: "smpte2084", 18: "arib-std-b67"}  # the transfer functions PQ and HLG
 
@@ -50,10 +55,12 @@ class Colour:
         """
         usual = BT709 if min(frame.width, frame.height) >= 720 else SMPTE170M
         matrix, primaries, transfer = frame.colorspace, frame.color_primaries, frame.color_trc
+        if matrix in MATRIX_NAMES:
+            usual = int(matrix) if matrix in (BT709, BT2020) else SMPTE170M
         return cls(
             int(matrix) if matrix in MATRIX_NAMES else usual,
             usual if primaries in (UNSPECIFIED, 0) else int(primaries),
-            usual if transfer in (UNSPECIFIED, 0) else int(transfer),
+            min(usual, SMPTE170M) if transfer in (UNSPECIFIED, 0) else int(transfer),
         )
 
     @property
@@ -134,12 +141,19 @@ class ToRGB:
     """Turns decoded frames into RGB pixels of one size, not yet turned upright."""
 
     def __init__(
-        self, colour: Colour, size: Size, deep: bool, alpha: bool, tone_map: bool = False
+        self,
+        colour: Colour,
+        size: Size,
+        deep: bool,
+        alpha: bool,
+        tone_map: bool = False,
+        siting: str | None = None,
     ) -> None:
         """Prepare for frames of this `colour`, to be resized to `size` (h, w).
 
         `deep` asks for uint16 instead of uint8, `alpha` for the opacity too. `tone_map` brings
         HDR to BT.709, by swscale's perceptual mapping (ITU-R BT.2390 in ICtCp, of libplacebo).
+        `siting` says where chroma samples lie, None if the frames do.
         """
         self._colour, self._size, self._tone_map = colour, size, tone_map
         kinds = {
@@ -147,18 +161,22 @@ class ToRGB:
             (True, False): "rgb48le", (True, True): "rgba64le",
         }  # fmt: skip
         self._format = kinds[deep, alpha]
-        self._alpha = alpha
+        self._alpha, self._siting = alpha, siting
         self._reformatter = VideoReformatter()
         self._graph: Graph | None = None
         self._given: tuple[int, int, str] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> tuple[Pixels, Alpha | None]:
         """Pixels (h, w, 3), and opacity (h, w) if it was asked for."""
-        rgb = self._mapped(frame) if self._tone_map else self._converted(frame)
-        array = rgb.to_ndarray()
+        shape = frame.format
+        by_graph = self._tone_map or (self._siting and not shape.is_rgb)
+        array = (self._filtered(frame) if by_graph else self._converted(frame)).to_ndarray()
+        if array.dtype.itemsize == 1:
+            return (array[..., :3], array[..., 3]) if self._alpha else (array, None)
         # What libav calls little-endian is what this machine has.
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        return (array[..., :3], array[..., 3]) if self._alpha else (array, None)
+        array = array.astype(np.uint16, copy=False)
+        pixels = _stretched(array[..., :3], WHITE if self._tone_map else _white(shape))
+        return pixels, _stretched(array[..., 3], _opaque(shape)) if self._alpha else None
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         h, w = self._size
@@ -173,15 +191,16 @@ class ToRGB:
             interpolation=EXACT,
         )
 
-    def _mapped(self, frame: av.VideoFrame) -> av.VideoFrame:
+    def _filtered(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The same by a filter graph, which can do more."""
         given = frame.width, frame.height, frame.format.name
         if self._graph is None or given != self._given:
-            self._graph, self._given = self._mapping(frame), given
+            self._graph, self._given = self._configured(frame), given
         frame.pts, frame.time_base = 0, TICK
         self._graph.push(frame)
         return cast(av.VideoFrame, self._graph.pull())
 
-    def _mapping(self, frame: av.VideoFrame) -> Graph:
+    def _configured(self, frame: av.VideoFrame) -> Graph:
         (h, w), colour = self._size, self._colour
         span = "pc" if _is_full_range(frame) else "tv"
         matrix = "gbr" if frame.format.is_rgb else MATRIX_NAMES[colour.matrix]
@@ -189,21 +208,52 @@ class ToRGB:
             f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:"
             f"time_base={TICK}:colorspace={matrix}:range={span}"
         )
-        scale = (
-            f"w={w}:h={h}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:"
-            f"in_primaries={PRIMARIES_NAMES.get(colour.primaries, 'bt2020')}:"
-            f"in_transfer={HDR[colour.transfer]}:"
-            "out_primaries=bt709:out_transfer=bt709:out_range=pc:intent=perceptual"
-        )
-        graph = Graph()
-        chain = [
-            graph.add("buffer", source),
-            graph.add("scale", scale),
-            graph.add("format", f"pix_fmts={self._format}"),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*chain).configure()
-        return graph
+        scale = f"w={w}:h={h}:{SCALED}:out_range=pc:in_range={span}"
+        if not frame.format.is_rgb:
+            scale += f":in_color_matrix={matrix}"
+        if self._siting and not frame.format.is_rgb:
+            scale += f":in_chroma_loc={self._siting}"
+        if self._tone_map:
+            scale += (
+                f":in_primaries={PRIMARIES_NAMES.get(colour.primaries, 'bt2020')}:"
+                f"in_transfer={HDR[colour.transfer]}:"
+                "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
+            )
+        return _chained(Graph(), source, scale, self._format)
+
+
+def siting(decoder: str, colour: Colour, frame: av.VideoFrame) -> str | None:
+    """Where chroma samples lie if a decoder (by libav's name) does not tell; None: it does.
+
+    libav would take them for centred. They lie on the left in all kinds of MPEG but the first,
+    in the corner in BT.2020 (ITU-R BT.2100, 6).
+    """
+    shape = frame.format
+    quarter = shape.components[0].width > shape.components[-1].width if shape.components else False
+    if decoder in TELLING or shape.is_rgb or len(shape.components) < 3 or not quarter:
+        return None
+    return "topleft" if colour.primaries == BT2020 else "left"
+
+
+def _stretched(levels: Levels, white: int) -> Levels:
+    """Levels (uint16) whose largest is `white` so that it is 65535."""
+    if white == WHITE:
+        return levels
+    whole = (levels.astype(np.uint32) * WHITE + white // 2) // white
+    return cast(Levels, whole.clip(max=WHITE).astype(np.uint16))
+
+
+def _white(shape: VideoFormat) -> int:
+    """What swscale makes white of in 16 bits: of YUV 255 * 256, of grey its bits shifted up."""
+    if shape.is_rgb or shape.has_palette:
+        return WHITE
+    return WHITE_OF_YUV if len(shape.components) >= 3 else _opaque(shape)
+
+
+def _opaque(shape: VideoFormat) -> int:
+    bits = shape.components[-1].bits
+    shifted = ((1 << bits) - 1) << (16 - bits)
+    return WHITE if shape.is_rgb or shape.has_palette or bits <= 8 else shifted
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
@@ -224,7 +274,7 @@ class ToVideo:
     def __init__(self, size: Size, colour: Colour, pixel_format: str) -> None:
         """Prepare for pixels of `size` (h, w)."""
         self._size, self._format = size, VideoFormat(pixel_format)
-        self._scale = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp:in_range=pc"
+        self._scale = f"{SCALED}:in_range=pc"
         if self._format.is_rgb:
             self._scale += ":out_range=pc"
         else:
@@ -235,6 +285,8 @@ class ToVideo:
 
     def __call__(self, pixels: Pixels, alpha: Alpha | None = None) -> av.VideoFrame:
         """A frame without a time, from pixels (h, w, 3) and opacity (h, w), uint8 or uint16."""
+        if pixels.dtype == np.uint16 and not self._format.is_rgb:
+            pixels = _lowered(pixels)
         joined = pixels if alpha is None else np.dstack([pixels, alpha])
         kinds = ("rgb24", "rgba") if pixels.dtype == np.uint8 else ("rgb48le", "rgba64le")
         given = kinds[alpha is not None]
@@ -247,12 +299,22 @@ class ToVideo:
 
     def _configured(self, given: str) -> Graph:
         h, w = self._size
-        graph = Graph()
-        chain = [
-            graph.add_buffer(width=w, height=h, format=VideoFormat(given, w, h), time_base=TICK),
-            graph.add("scale", self._scale),
-            graph.add("format", f"pix_fmts={self._format.name}"),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*chain).configure()
-        return graph
+        source = f"video_size={w}x{h}:pix_fmt={given}:time_base={TICK}"
+        return _chained(Graph(), source, self._scale, self._format.name)
+
+
+def _lowered(pixels: Pixels) -> Pixels:
+    """The way back of `_stretched` for YUV."""
+    lower = (pixels.astype(np.uint32) * WHITE_OF_YUV + WHITE // 2) // WHITE
+    return lower.astype(np.uint16)
+
+
+def _chained(graph: Graph, source: str, scale: str, pixel_format: str) -> Graph:
+    chain = [
+        graph.add("buffer", source),
+        graph.add("scale", scale),
+        graph.add("format", f"pix_fmts={pixel_format}"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*chain).configure()
+    return graph

@@ -86,7 +86,7 @@ class Copies:
 class _Copy:
     def __init__(self, container: OutputContainer, stream: Stream) -> None:
         self._stream = container.add_stream_from_template(stream)
-        self._stream.metadata.update(stream.metadata)
+        _name(self._stream, stream, container)
         self._stream.disposition = Disposition(stream.disposition)
         _give_layout(self._stream)
         self._filter: BitStreamFilterContext | None = None
@@ -135,7 +135,7 @@ class _Recoded:
             layout = "mono" if context.layout.nb_channels == 1 else "stereo"
         self._stream = cast(AudioStream, container.add_stream(codec, rate=rate))
         self._stream.codec_context.layout = layout
-        self._stream.metadata.update(stream.metadata)
+        _name(self._stream, stream, container)
         self._stream.disposition = Disposition(stream.disposition)
         kind = "flt" if codec == "libopus" else "fltp"
         # Encoders take pieces of one length only.
@@ -184,7 +184,7 @@ class _Words:
 
     def __init__(self, container: OutputContainer, stream: Stream, known: str, form: str) -> None:
         self._stream = container.add_mux_stream(form)
-        self._stream.metadata.update(stream.metadata)
+        _name(self._stream, stream, container)
         self._stream.disposition = Disposition(stream.disposition)
         self._plain, self._counted = PLAIN[known], form == "mov_text"
         self.what = form
@@ -224,6 +224,23 @@ PLAIN: dict[str, Callable[[bytes], str]] = {
     "srt": _of_marked, "ssa": _of_ass, "text": _of_marked,
 }  # fmt: skip
 WORDS_OF = {"webm": "webvtt", "mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}
+
+
+def _name(copy: Stream, stream: Stream, container: OutputContainer) -> None:
+    """Give a stream its tags; QuickTime knows some languages by their older codes only."""
+    copy.metadata.update(stream.metadata)
+    language = stream.metadata.get("language", "")
+    if container.format.name == "mov" and language in QUICKTIME:
+        copy.metadata["language"] = QUICKTIME[language]
+
+
+# From ISO 639-2/T to what libav writes into MOV.
+QUICKTIME = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb",
+    "mkd": "mac", "hye": "arm", "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may",
+    "cym": "wel", "eus": "baq", "fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk",
+    "swe": "sve",
+}  # fmt: skip
 
 
 def _rate_of(stream: AudioStream) -> int:

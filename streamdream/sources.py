@@ -20,7 +20,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from streamdream.colour import BT709, Colour, Light, ToRGB, has_alpha, is_deep
+from streamdream.colour import BT709, Colour, Light, ToRGB, has_alpha, is_deep, siting
 from streamdream.companions import Companions, Feed, is_cover
 from streamdream.errors import SourceError, words
 from streamdream.frame import Frame, Levels, Size
@@ -32,9 +32,11 @@ from streamdream.profiles import ToSRGB, icc_of
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
 RUNNING_CLOCK = ("mpegts", "mpeg", "rtsp")  # formats whose times start anywhere
+NO_END = ("asf",)  # formats whose pictures are said to last as long as the sound
 ENDS_EARLY = 2  # pictures; less is rounding in the file's header
 SEEING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own decoders drop it
 SLOWEST, FASTEST = Fraction(1, 1000), 1000  # pictures a second; what is said beyond is wrong
+PHOTOS = ("heic", "heix", "mif1", "avif")  # brands of files that hold one picture
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
@@ -163,6 +165,8 @@ class VideoSource:
         if not videos:
             sound = "it holds only sound" if self._container.streams.audio else ""
             raise self._fault("has no video stream", sound)
+        if self._container.metadata.get("major_brand") in PHOTOS and len(videos) > 2:
+            raise self._fault("a photo in tiles, which are not joined here", "make it a JPEG")
         stream = max(videos, key=lambda s: s.width * s.height)
         if self._reading.stream is not None:
             wanted = [s for s in videos if s.index == self._reading.stream]
@@ -284,7 +288,8 @@ class VideoSource:
             told = "HDR becomes ordinary video (BT.709) by tone-mapping: highlights are compressed"
             self.notices.append(told)
         deep = deep and not tone_map
-        self._to_rgb = ToRGB(colour, (h, w), deep, alpha, tone_map)
+        chroma = siting(self.codec, colour, first)
+        self._to_rgb = ToRGB(colour, (h, w), deep, alpha, tone_map, chroma)
         if self._turns % 2:
             h, w, aspect = w, h, 1 / aspect
         return VideoInfo(
@@ -325,7 +330,11 @@ class VideoSource:
     @property
     def _still(self) -> bool:
         name = self._container.format.name
-        return self.input.count is None and ("image2" in name or "_pipe" in name)
+        photo = "image2" in name or "_pipe" in name
+        if "mov" in name:  # HEIC and AVIF are kinds of it
+            brand = self._container.metadata.get("major_brand", "").strip()
+            photo = brand in PHOTOS and self._stream.frames <= 1
+        return self.input.count is None and photo
 
     def _expected_frames(self) -> int | None:
         stream, rate = self._stream, self._usual_rate()
@@ -505,7 +514,8 @@ class VideoSource:
         By the time, not by the number of pictures: AVI counts those that are only repeated.
         """
         stream, usual = self._stream, self._usual_duration()
-        if self._until is not None or stream.duration is None or self._still:
+        told = stream.duration is not None and self._container.format.name not in NO_END
+        if self._until is not None or stream.duration is None or not told or self._still:
             return
         gap = ((stream.start_time or 0) + stream.duration) * self.tick - end
         if gap > ENDS_EARLY * usual:

@@ -129,6 +129,10 @@ class VideoSink(FileSink):
             picture.pts = max(picture.pts, self._latest + 1)
         self._latest = picture.pts
         picture.pict_type = PictureType.NONE
+        if not self._codec.lossless:  # ProRes looks for it here, and nowhere else
+            colour = self._info.colour
+            picture.colorspace, picture.color_primaries = colour.matrix, colour.primaries
+            picture.color_trc = colour.transfer
         shown = frame.duration or 1 / (self._info.rate or Fraction(25))
         self._last, self._shown_until = frame.time, frame.time + shown
         self._durations[picture.pts] = round(shown / self._base)
