@@ -106,6 +106,8 @@ def _check_folder(path: Path) -> None:
         folder.exists()
     except OSError as fault:
         raise SinkError(path, words(fault)) from None
+    if is_row(path) and not folder.exists():
+        folder = folder.parent  # a row's own folder is made
     if not folder.exists():
         raise SinkError(path, f"there is no folder {folder}", "make it first")
     if not folder.is_dir():

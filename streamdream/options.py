@@ -438,6 +438,10 @@ def one_line(fault: ValidationError, place: str = "") -> OptionError:
     """What is wrong with the first wrong option, by its name as it is typed."""
     first = fault.errors()[0]
     reason = first["msg"].removeprefix("Value error, ")
+    reason = {
+        "int_parsing": "should be a whole number",
+        "float_parsing": "should be a number",
+    }.get(first["type"], reason)
     if not first["loc"]:
         return OptionError(place or "options", reason)
     name = "--" + str(first["loc"][0]).replace("_", "-")

@@ -86,13 +86,17 @@ class RowSink(FileSink):
     def __init__(
         self, pattern: Path, info: VideoInfo, companions: list[str], comment: str = ""
     ) -> None:
-        """Write by this pattern, with `comment` in every picture.
+        """Write by this pattern, with `comment` in every picture; its folder is made.
 
         `companions` names what else the source has, to say that it is left out.
         """
         self.part = self._pattern = pattern
         self._writer = _Writer(pattern, info, comment)
         self._count = 0
+        try:
+            pattern.parent.mkdir(exist_ok=True)
+        except OSError as fault:
+            raise PartFile(pattern).fault(fault, None) from None
         self.notices = [f"{what} is left out: pictures hold none" for what in companions]
         self.notices += self._writer.notices
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self, cast
 
@@ -28,6 +30,7 @@ from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, locate
 from streamdream.mending import LATE, Clock, Deinterlacer, is_mirrored
 from streamdream.profiles import ToSRGB, icc_of
+from streamdream.unpacking import is_moving_webp, unpack
 
 # What libav's bindings raise on broken files, found by feeding them broken files.
 BROKEN = (FFmpegError, OSError, ValueError, EOFError, IndexError, MemoryError)
@@ -73,6 +76,7 @@ class VideoSource:
         self.notices: list[str] = list(self.input.notices)
         self.companions = Companions()
         self._wanted = frames
+        self._folder: TemporaryDirectory[str] | None = None
         self._container = self._open()
         try:
             self._stream = self._choose()
@@ -95,7 +99,7 @@ class VideoSource:
             self.info = self._describe()
             self.companions.offer(self._container, self._stream, self._shift, self._last_wanted())
         except BaseException:
-            self._container.close()
+            self.close()
             raise
 
     def __iter__(self) -> Iterator[Frame]:
@@ -134,6 +138,8 @@ class VideoSource:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _fault(self, reason: str, cure: str = "") -> SourceError:
         return SourceError(self.input.label, reason, cure)
@@ -148,6 +154,10 @@ class VideoSource:
 
     def _open(self) -> InputContainer:
         given = self.input
+        if self._folder is None and given.path is not None and is_moving_webp(given.path):
+            self._folder = TemporaryDirectory(prefix="streamdream-")
+            self._unpacked(self._folder)
+            given = self.input
         try:
             opened = av.open(
                 given.name, format=given.kind, options=dict(given.options),
@@ -156,6 +166,15 @@ class VideoSource:
         except BROKEN as fault:
             raise self._fault(f"not a video or picture ({words(fault)})", self._cure) from None
         return cast(InputContainer, opened)
+
+    def _unpacked(self, folder: TemporaryDirectory[str]) -> None:
+        assert self.input.path is not None
+        try:
+            unpacked = unpack(self.input.path, Path(folder.name), self._reading.most)
+        except SourceError:
+            folder.cleanup()
+            raise
+        self.input = replace(self.input, name=str(unpacked))
 
     def _choose(self) -> VideoStream:
         pictures = [s for s in self._container.streams.video if not is_cover(s)]
@@ -311,7 +330,8 @@ class VideoSource:
         """Whether pictures are transparent; that photos and GIFs could be means little."""
         if not has_alpha(first):
             return False
-        if self._still or self._container.format.name in ("gif", "apng"):
+        seldom = self._still or self._container.format.name in ("gif", "apng")
+        if seldom or self._folder is not None:
             return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +14,10 @@ from media import Film, moving
 from PIL import Image
 
 from streamdream.animation import AnimationSink
-from streamdream.errors import SinkError
+from streamdream.errors import SinkError, SourceError
 from streamdream.files import check_target, spool_of
 from streamdream.frame import Pixels
+from streamdream.info import Reading
 from streamdream.run import read_settings
 from streamdream.sources import VideoSource
 
@@ -148,3 +150,37 @@ def test_an_interruption_leaves_what_is_there(tmp_path: Path, kind: str) -> None
     assert len(shown(tmp_path / f"out.part.{kind}")) == 5
     assert not (tmp_path / f"out.{kind}").exists()
     assert not (tmp_path / "out.part.mkv").exists()
+
+
+def test_what_is_animated_can_be_read_again(tmp_path: Path) -> None:
+    times = (0, 1, 2, 5, 6, 7)
+    source = Film(moving((96, 128)), times=times, options={"crf": "1"}).write(tmp_path / "in.mp4")
+    for kind in KINDS:
+        animated(source, tmp_path / f"out.{kind}")
+        with VideoSource(tmp_path / f"out.{kind}", start=Fraction(1, 50)) as back:
+            assert not back.info.alpha
+            frames = list(back)
+        assert [f.time + Fraction(1, 50) for f in frames] == [Fraction(t, 25) for t in times[1:]]
+        off = [
+            np.abs(frame.pixels.astype(int) - moving((96, 128))(i + 1)).mean()
+            for i, frame in enumerate(frames)
+        ]
+        assert np.mean(off) < 8
+
+
+def test_a_damaged_animation_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Film(moving((96, 128))).write(tmp_path / "in.mp4")
+    animated(source, tmp_path / "in.webp")
+    whole = (tmp_path / "in.webp").read_bytes()
+    (tmp_path / "half.webp").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    with pytest.raises(SourceError, match="not a whole WebP"):
+        VideoSource(tmp_path / "half.webp")
+    with pytest.raises(SourceError, match="--max-pixels"):
+        VideoSource(tmp_path / "in.webp", reading=Reading(most=5000))
+    with VideoSource(tmp_path / "in.webp") as reader:
+        assert len(list(reader)) == 10
+    assert list((tmp_path / "scratch").iterdir()) == []

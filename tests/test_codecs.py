@@ -134,6 +134,27 @@ def test_more_than_8_bits_are_kept_or_said_to_be_cut(
     assert any("HEVC" in n for n in sink.notices) == (deep == "hevc")
 
 
+@pytest.mark.parametrize(
+    ("form", "level"),
+    [("yuv420p10le", 940), ("yuv444p12le", 3760), ("gray10le", 1023), ("gray16le", 65535),
+     ("gbrp10le", 1023), ("gbrp16le", 65535)],
+)  # fmt: skip
+def test_white_is_white_however_deep(tmp_path: Path, form: str, level: int) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        stream = cast(VideoStream, out.add_stream("ffv1", rate=25))
+        stream.width, stream.height, stream.pix_fmt = 64, 64, form
+        stream.codec_context.color_range = 1 if "yuv" in form else 2
+        frame = av.VideoFrame(64, 64, form)
+        for k, plane in enumerate(frame.planes):
+            value = 1 << (frame.format.components[0].bits - 1) if "yuv" in form and k else level
+            plane.update(np.full(plane.buffer_size // 2, value, np.uint16).tobytes())
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with VideoSource(tmp_path / "in.mkv") as source:
+        assert next(iter(source)).pixels.min() >= 65535 - 4
+
+
 def test_undreamed_deep_pixels_are_not_touched() -> None:
     import torch
 

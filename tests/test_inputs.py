@@ -201,6 +201,19 @@ def test_pictures_behind_a_gap_are_told(tmp_path: Path) -> None:
         assert source.notices == ["1 pictures behind the gap at 3 are left out"]
 
 
+def test_a_rows_own_folder_is_made_and_no_other(tmp_path: Path) -> None:
+    film = Film(moving((48, 64)), times=(0, 1), codec="ffv1", options={})
+    source = film.write(tmp_path / "in.mkv")
+    pattern = tmp_path / "new" / "%03d.png"
+    check_target(pattern)
+    with VideoSource(source) as reader, RowSink(pattern, reader.info, []) as sink:
+        for frame in reader:
+            sink.write(frame)
+    assert len(seen(pattern)) == 2
+    with pytest.raises(SinkError, match="there is no folder"):
+        check_target(tmp_path / "a" / "b" / "%03d.png")
+
+
 def test_a_row_does_not_overwrite_itself(tmp_path: Path) -> None:
     drawn(tmp_path, ["1.png", "2.png"])
     for text in (tmp_path, tmp_path / "%d.png", f"{tmp_path}/*.png"):

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from media import Film, flat, frame_times, moving, packets, pictures
+from PIL import Image
 
 from streamdream.animation import AnimationSink
 from streamdream.errors import SinkError, SourceError
@@ -627,6 +628,13 @@ def test_photos_are_upright_whatever_their_exif_says(tmp_path: Path, orientation
         seen = next(iter(source)).pixels
     assert seen.shape == upright.shape
     assert np.abs(seen - upright).mean() < 2
+
+
+def test_an_avif_is_a_photo(tmp_path: Path) -> None:
+    Image.fromarray(moving()(0)).save(tmp_path / "in.avif", quality=95)
+    with VideoSource(tmp_path / "in.avif") as source:
+        assert source.info.still
+        assert np.abs(next(iter(source)).pixels.astype(int) - moving()(0)).mean() < 4
 
 
 def test_a_file_cut_off_tells_what_is_missing(tmp_path: Path) -> None:
