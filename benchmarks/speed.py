@@ -42,7 +42,7 @@ from av.video.frame import PictureType
 from PIL import Image, ImageDraw
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamdream import backbone, colour, dream, motion, pipeline, run, sources, video_sink
+from streamdream import backbone, colour, dream, motion, pipeline, reader, run, sources, video_sink
 from streamdream.codecs import CODECS, CONTAINERS
 from streamdream.dream import octave_sizes
 from streamdream.info import Counts, VideoInfo
@@ -55,7 +55,7 @@ SKIPPED = 2  # frames at the start: the first dreams ten times as much, the seco
 
 # Where the stages of a frame are, in the order in which a frame meets them.
 STAGES: tuple[tuple[str, object, str], ...] = (
-    ("decode", sources.VideoSource, "_decoded"),
+    ("decode", reader.Reader, "pictures"),
     ("to RGB", colour.ToRGB, "__call__"),
     ("to work size", pipeline, "to_image"),
     ("cut test", motion, "is_cut"),

@@ -19,6 +19,7 @@ from streamdream.errors import SinkError, SourceError
 from streamdream.frame import Frame
 from streamdream.info import Reading
 from streamdream.pictures import PictureSink, RowSink
+from streamdream.reader import Reader
 from streamdream.sources import VideoSource
 from streamdream.video_sink import VideoSink
 
@@ -770,18 +771,18 @@ def test_sound_that_leaps_alone_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     Muxers refuse to write such a file, so its packets are turned back on the way.
     """
     film = Film(times=tuple(range(100)), languages=["eng"]).write(tmp_path / "in.mkv")
-    as_written = VideoSource._packets
+    as_written = Reader.packets
 
-    def turned_back(source: VideoSource) -> Iterator[av.Packet]:
+    def turned_back(reader: Reader) -> Iterator[av.Packet]:
         heard = 0
-        for packet in as_written(source):
+        for packet in as_written(reader):
             if packet.stream.type == "audio" and packet.pts is not None:
                 heard += 1
                 packet.pts -= 1500 if heard > 80 else 0
                 packet.dts = packet.pts
             yield packet
 
-    monkeypatch.setattr(VideoSource, "_packets", turned_back)
+    monkeypatch.setattr(Reader, "packets", turned_back)
     through(film, tmp_path / "out.mp4")
     assert len(packets(tmp_path / "out.mp4")[0]) == len(packets(film)[0])
 
