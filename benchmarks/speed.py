@@ -92,6 +92,9 @@ class Stopwatch:
             self.done.append(time.perf_counter())
             self.memory[frames] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+    def finish(self, what: str) -> None:
+        """Nobody watches."""
+
     def each(self, first: int = SKIPPED, last: int | None = None) -> list[float]:
         """Seconds of frames `first` (from 0) to `last`."""
         ends = self.done[first : last if last is None else last + 1]

@@ -1,8 +1,8 @@
 """Moving pictures for the web: GIF, animated WebP and PNG, below a size if one is asked for.
 
 A GIF's palette is known only when every frame has been seen, and how large a file gets only
-when it is made: the frames wait in a lossless file on the disk, `name.part.mkv`, which is also
-what a killed run leaves.
+when it is made: the frames wait in a lossless file on the disk, `name.gif.part.mkv`, which is
+also what an interrupted run leaves.
 """
 
 from __future__ import annotations
@@ -32,18 +32,14 @@ from streamdream.errors import SinkError
 from streamdream.files import spool_of
 from streamdream.frame import Frame, Size, eight_bits
 from streamdream.info import VideoInfo
-from streamdream.pictures import (
-    settings_exif,
-    shortcomings,
-    square,
-    squared,
-    text_chunk,
-)
-from streamdream.sinks import FileSink, PartFile
+from streamdream.pictures import settings_exif, shortcomings, text_chunk
+from streamdream.sinks import FileSink, PartFile, Stopped
+from streamdream.views import square, squared
 
 MOST_RATE = 50  # pictures a second; browsers slow down what is faster
-CALM = 25  # pictures a second that an animation falls back to first
+CALM = 30  # pictures a second that an animation falls back to first
 SMALLEST = 64  # px; below this fewer pictures are the lesser evil
+PALETTE_SIDE = 240  # px; larger pictures have no other colours, but take longer to look at
 SLOWEST = 5  # pictures a second
 TRIES = 10
 FULL = 0.85  # share of the allowed size from which nothing more is tried
@@ -59,12 +55,15 @@ def _note_gif(path: Path, comment: str) -> None:
     pieces = (text[i : i + 255] for i in range(0, len(text), 255))
     note = b"".join(bytes([len(piece)]) + piece for piece in pieces)
     moved = path.with_name(f"{path.name}.tmp")
-    with open(path, "rb") as before, open(moved, "wb") as after:
-        head = before.read(13)
-        colours = 3 * 2 ** (1 + (head[10] & 7)) if head[10] & 0x80 else 0
-        after.write(head + before.read(colours) + b"\x21\xfe" + note + b"\x00")
-        shutil.copyfileobj(before, after)
-    os.replace(moved, path)
+    try:
+        with open(path, "rb") as before, open(moved, "wb") as after:
+            head = before.read(13)
+            colours = 3 * 2 ** (1 + (head[10] & 7)) if head[10] & 0x80 else 0
+            after.write(head + before.read(colours) + b"\x21\xfe" + note + b"\x00")
+            shutil.copyfileobj(before, after)
+        os.replace(moved, path)
+    finally:
+        moved.unlink(missing_ok=True)
 
 
 def _note_webp(path: Path, comment: str) -> None:
@@ -150,9 +149,10 @@ class Form:
 
 @dataclass
 class _Search:
-    """Looks for the largest multiple of a size whose file is small enough."""
+    """Looks for the largest multiple of a size, at least `least`, whose file is small enough."""
 
     most: int
+    least: float
     factor: float = 1.0
     fits: float = 0.0
     fails: float = field(default=math.inf)
@@ -167,8 +167,14 @@ class _Search:
             self.fails = self.factor
         guess = self.factor * math.sqrt(0.93 * self.most / size)
         inside = self.fits < guess < self.fails
-        self.factor = min(1.0, guess if inside else (self.fits + self.fails) / 2)
+        self.factor = guess if inside else (self.fits + self.fails) / 2
+        self.factor = min(1.0, max(self.least, self.factor))
         return False
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether even the least was too large."""
+        return self.fails <= self.least
 
 
 class AnimationSink(FileSink):
@@ -181,11 +187,14 @@ class AnimationSink(FileSink):
         companions: list[str] | None = None,
         most: int | None = None,
         comment: str = "",
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         """Begin an animation of frames as `info` tells, with `comment` in its metadata.
 
         With `most` it is made smaller and slower until it has no more bytes. `companions`
-        names what else the source has, to say that it is left out. Raises SinkError.
+        names what else the source has, to say that it is left out. `tell` is called again
+        and again, with what is going on, while the file is made; it may raise Stopped.
+        Raises SinkError.
         """
         self._file = PartFile(Path(path))
         ending = self._file.path.suffix.lower()
@@ -198,7 +207,9 @@ class AnimationSink(FileSink):
         if self._form.every > 1:
             told = f"of {self._form.every} frames one is shown, browsers keep up with no more"
             self.notices.append(told)
+        self._tell = tell or (lambda text: None)
         self._spool = spool_of(self._file.path)
+        self._palette: av.VideoFrame | None = None
         self._count = 0
         self._end = Fraction(0)
         self._closed = False
@@ -209,14 +220,15 @@ class AnimationSink(FileSink):
 
     @property
     def part(self) -> Path | None:
-        """Where an unfinished animation lies."""
-        return self._file.part
+        """Where the frames of an unfinished animation lie."""
+        return self._spool
 
     def write(self, frame: Frame) -> None:
         """Let a frame wait; raises SinkError."""
         if frame.pixels.shape[:2] != self._info.size:
             raise ValueError(f"frame {frame.index} has another size than {self._info.size}")
-        pixels, alpha = squared(frame, self._form.size)
+        frame = squared(frame, self._form.size)
+        pixels, alpha = frame.pixels, frame.alpha
         layers = [eight_bits(pixels)] + ([] if alpha is None else [eight_bits(alpha)])
         joined = np.ascontiguousarray(np.dstack(layers))
         picture = av.VideoFrame.from_ndarray(joined, format="rgb24" if alpha is None else "rgba")
@@ -230,18 +242,21 @@ class AnimationSink(FileSink):
         self._count += 1
 
     def close(self, complete: bool = True) -> None:
-        """Make the animation of the frames; give it its name if it is `complete`."""
+        """Make the animation of the frames if they are `complete`; raises SinkError."""
         if self._closed:
             return
         self._closed = True
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            if self._count:
-                self._make()
-            self._spool.unlink(missing_ok=True)
             if complete and self._count:
+                self._make()
                 self._file.complete()
+            if complete or not self._count:
+                self._spool.unlink(missing_ok=True)
+        except Stopped:
+            self._file.forget()
+            raise
         except (FFmpegError, OSError) as fault:
             raise self._abandoned(fault) from None
 
@@ -265,45 +280,54 @@ class AnimationSink(FileSink):
     def _make(self) -> None:
         """Make the file, again and again until it has the size that is allowed."""
         form, (quality, poorer) = self._form, self._kind.qualities
-        size = self._encode(form, quality)
+        size = self._encode(form, quality, f"making the {self._kind.title}")
         if self._most is None or size <= self._most:
             return
         if self._rate / form.every > CALM:
             form = replace(form, every=math.ceil(self._rate / CALM))
-        search = _Search(self._most)
+        least = min(1.0, SMALLEST / min(form.size))
+        search = _Search(self._most, least)
+        if poorer is None and form == self._form:
+            search.learn(size)
+        made: Form | None = None  # what the part file is
         fitting: Form | None = None
-        tried = form
-        for _ in range(TRIES):
-            tried = form.scaled(search.factor)
-            size = self._encode(tried, poorer)
-            fitting = tried if size <= self._most else fitting
+        for count in range(TRIES):
+            made = form.scaled(search.factor)
+            size = self._encode(made, poorer, f"fitting {self._kind.title}, try {count + 1}")
+            fitting = made if size <= self._most else fitting
             if search.learn(size):
                 break
-            if fitting is None and min(form.scaled(search.factor).size) < SMALLEST:
+            if search.hopeless:
                 if self._rate / (2 * form.every) < SLOWEST:
                     break
                 form = replace(form, every=2 * form.every)
-                search = _Search(self._most, min(1.0, search.factor * math.sqrt(2)))
+                factor = max(least, min(1.0, search.factor * math.sqrt(2)))
+                search = _Search(self._most, least, factor)
         if fitting is None:
             told = f"it would not get smaller than {size} bytes, --max-size is {self._most}"
             raise OSError(told)
-        if size > self._most or tried != fitting:
-            size = self._encode(fitting, poorer)
+        if made != fitting:
+            size = self._encode(fitting, poorer, f"making the {self._kind.title}")
         h, w = fitting.size
         pace = float(self._rate / fitting.every)
         self.notices.append(f"{size / 1e6:.2f} MB at {w}x{h}, {pace:.3g} pictures a second")
 
-    def _encode(self, form: Form, quality: int | None) -> int:
-        """Write the part file; returns its size in bytes."""
+    def _encode(self, form: Form, quality: int | None, told: str) -> int:
+        """Write the part file; returns its size in bytes, about what it would be if too large."""
         kind, (h, w), path = self._kind, form.size, self._file.part
         frames = self._shown(form)
         if kind.name == "gif":
-            frames = _paletted(frames, _palette(self._shown(form)), form.size)
+            if self._palette is None:
+                self._palette = _palette(self._shown(self._small()), self._tell, told)
+            frames = _paletted(frames, self._palette, form.size)
         durations: dict[int, int] = {}
+        shown, written = 0, 0
 
         def mux(packets: list[Packet]) -> None:
+            nonlocal written
             for packet in packets:
                 packet.duration = durations.pop(packet.pts or 0, 0)
+                written += packet.size
                 out.mux(packet)
 
         with (
@@ -316,17 +340,27 @@ class AnimationSink(FileSink):
             stream.options = {} if quality is None else {"quality": str(quality)}
             stream.codec_context.time_base = kind.unit
             for pts, duration, picture in frames:
+                self._tell(told)
                 ready = picture.reformat(format=kind.pixels)
                 ready.pts, ready.time_base = pts, kind.unit
                 ready.pict_type = PictureType.NONE
                 durations[pts] = duration
                 mux(stream.encode(ready))
+                shown += 1
+                if self._most is not None and written > self._most:
+                    break
             mux(stream.encode(None))
+        if self._most is not None and written > self._most:
+            return max(written, round(written / shown * self._count / form.every))
         if kind.name == "webp" and self._info.alpha:
             _unblend(path)
         if self._comment:
             kind.note(path, self._comment)
         return path.stat().st_size
+
+    def _small(self) -> Form:
+        """A form in which all colours are there, but looking for them is quick."""
+        return self._form.scaled(min(1.0, PALETTE_SIDE / min(self._form.size)))
 
     def _shown(self, form: Form) -> Shown:
         """The frames that waited, as an animation has them."""
@@ -344,10 +378,11 @@ class AnimationSink(FileSink):
             yield before[0], max(least, round(self._end / unit) - before[0]), before[1]
 
 
-def _palette(frames: Shown) -> av.VideoFrame:
+def _palette(frames: Shown, tell: Callable[[str], None], told: str) -> av.VideoFrame:
     """The 256 colours that suit all frames best, one of them for what is transparent."""
     graph: Graph | None = None
     for pts, _, picture in frames:
+        tell(told)
         if graph is None:
             graph = Graph()
             source = graph.add_buffer(
@@ -376,7 +411,7 @@ def _paletted(frames: Shown, palette: av.VideoFrame, size: Size) -> Shown:
     colours = graph.add_buffer(
         width=palette.width, height=palette.height, format=palette.format, time_base=TICK
     )
-    using = graph.add("paletteuse", "dither=bayer:bayer_scale=3")
+    using = graph.add("paletteuse", "dither=bayer:bayer_scale=4")
     sink = graph.add("buffersink")
     pictures.link_to(using, 0, 0)
     colours.link_to(using, 0, 1)

@@ -247,6 +247,14 @@ class Display:
                     "Ctrl-C keeps what is done"
                 )
 
+    def finish(self, what: str) -> None:
+        """Show what goes on after the frames, and stop here if that was asked for."""
+        if self.signal is not None:
+            from streamdream.sinks import Stopped
+
+            raise Stopped
+        self._progress.update(self._task, description=what, speed="")
+
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
             os.write(2, b"streamdream: finishing the file\n")

@@ -116,6 +116,13 @@ class Container:
     codecs: tuple[str, ...]
     clear: tuple[str, ...] = ()
 
+    def tells_aspect(self, codec: str) -> bool:
+        """Whether pixels may be other than square: Matroska leaves that to the codec here.
+
+        It could say so itself, but libav's bindings have no way to ask it to.
+        """
+        return self.name in ("mp4", "mov") or codec in ("h264", "hevc")
+
 
 CONTAINERS = {
     ".mp4": Container("mp4", ("h264", "hevc", "av1", "vp9")),

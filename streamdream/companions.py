@@ -123,7 +123,7 @@ class Feed:
         end: Fraction | None,
     ) -> None:
         """Hand on what is played from `begin` to `end` (None: all), moved by `shift` seconds."""
-        self.end = end
+        self.end = self.probable_end = end
         self._companions, self._clock, self._shift, self._begin = companions, clock, shift, begin
         self._early: deque[tuple[Packet, int]] = deque()
         self._given: dict[int, int] = {}
@@ -170,6 +170,11 @@ class Feed:
             begun = ceil(self._begin / packet.time_base)  # words already to be read
             packet.duration = (packet.duration or 0) + (packet.pts or 0) - begun
             packet.pts = packet.dts = begun
+            when = begun * packet.time_base
+        words = packet.stream.type == "subtitle"
+        if words and when is not None and self.probable_end is not None and packet.duration:
+            most = int((self.probable_end - when) / packet.time_base)
+            packet.duration = max(1, min(packet.duration, most))
         self._companions.add(packet, self._shift)
 
 

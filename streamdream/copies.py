@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from io import BytesIO
 from math import ceil
 from typing import cast
@@ -93,6 +94,8 @@ class _Copy:
         self.broken = 0
         self._latest: int | None = None
         context = stream.codec_context
+        words = context is not None and context.name == "mov_text"
+        self._closing = _Closing(self._stream) if words else None
         if context and context.name == "aac" and not context.extradata:
             # AAC of broadcast streams has its headers in the packets.
             self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
@@ -106,6 +109,8 @@ class _Copy:
         for ready in packets:
             ready.stream = self._stream
             self._mend(ready)
+            if self._closing is not None:
+                self._closing.see(ready)
         return packets
 
     def _mend(self, packet: Packet) -> None:
@@ -121,7 +126,7 @@ class _Copy:
         self._latest = packet.dts
 
     def rest(self) -> list[Packet]:
-        return []
+        return [] if self._closing is None else self._closing.rest()
 
 
 class _Recoded:
@@ -179,6 +184,28 @@ class _Recoded:
         return ready
 
 
+class _Closing:
+    """Ends the last words in an MP4 file: libav would show an empty line as long once more."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._end: tuple[int, Fraction] | None = None
+
+    def see(self, packet: Packet) -> None:
+        """Take note of words that are written."""
+        if packet.pts is not None and packet.time_base:
+            self._end = packet.pts + (packet.duration or 0), packet.time_base
+
+    def rest(self) -> list[Packet]:
+        if self._end is None:
+            return []
+        empty = Packet(b"\0\0")
+        empty.stream = self._stream
+        empty.pts, empty.time_base = self._end
+        empty.dts, empty.duration = empty.pts, 0
+        return [empty]
+
+
 class _Words:
     """Subtitles in another form: the words and when they are shown."""
 
@@ -187,6 +214,7 @@ class _Words:
         _name(self._stream, stream, container)
         self._stream.disposition = Disposition(stream.disposition)
         self._plain, self._counted = PLAIN[known], form == "mov_text"
+        self._closing = _Closing(self._stream)
         self.what = form
         self.broken = 0
 
@@ -199,10 +227,11 @@ class _Words:
         ready.stream, ready.time_base = self._stream, packet.time_base
         ready.pts = ready.dts = packet.pts
         ready.duration = packet.duration
+        self._closing.see(ready)
         return [ready]
 
     def rest(self) -> list[Packet]:
-        return []
+        return self._closing.rest() if self._counted else []
 
 
 def _of_mov_text(data: bytes) -> str:
@@ -228,12 +257,15 @@ WORDS_OF = {"webm": "webvtt", "mp4": "mov_text", "mov": "mov_text", "matroska": 
 
 def _name(copy: Stream, stream: Stream, container: OutputContainer) -> None:
     """Give a stream its tags; QuickTime knows some languages by their older codes only."""
-    copy.metadata.update(stream.metadata)
+    of_content = {k: v for k, v in stream.metadata.items() if not k.upper().startswith(COUNTED)}
+    copy.metadata.update(of_content)
     language = stream.metadata.get("language", "")
     if container.format.name == "mov" and language in QUICKTIME:
         copy.metadata["language"] = QUICKTIME[language]
 
 
+# Tags that Matroska files have of a stream's length, which may be another now.
+COUNTED = ("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
 # From ISO 639-2/T to what libav writes into MOV.
 QUICKTIME = {
     "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb",

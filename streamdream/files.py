@@ -54,8 +54,8 @@ def part_of(path: Path) -> Path:
 
 
 def spool_of(path: Path) -> Path:
-    """Where the frames of an animation lie until all are there: `out.gif` at `out.part.mkv`."""
-    return path.with_name(f"{path.stem}.part.mkv")
+    """Where an animation's frames lie until all are there: `out.gif` at `out.gif.part.mkv`."""
+    return path.with_name(f"{path.name}.part.mkv")
 
 
 def check_size(path: Path, most: int | None) -> None:

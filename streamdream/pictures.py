@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 import av
-import cv2
 import numpy as np
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -17,31 +16,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from streamdream.files import FIRST, PICTURE_FORMATS, numbered
-from streamdream.frame import Frame, Levels, Size, eight_bits, on_black
+from streamdream.frame import Frame, Levels, eight_bits, on_black
 from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile
+from streamdream.views import square, squared
 
 SETTINGS_TAG = 0x10E  # ImageDescription of EXIF
 AFTER_HEADER = 8 + 25  # bytes of a PNG up to where other chunks may come
-
-
-def square(info: VideoInfo) -> Size:
-    """The size (h, w) at which a picture's pixels are square."""
-    h, w = info.size
-    aspect = info.sample_aspect
-    return (h, round(w * aspect)) if aspect >= 1 else (round(h / aspect), w)
-
-
-def squared(frame: Frame, size: Size) -> tuple[Levels, Levels | None]:
-    """Pixels and opacity of a frame, resized to `size` (h, w) if they are not."""
-    h, w = size
-
-    def fitted(levels: Levels | None) -> Levels | None:
-        if levels is None or levels.shape[:2] == size:
-            return levels
-        return cast(Levels, cv2.resize(levels, (w, h), interpolation=cv2.INTER_CUBIC))
-
-    return cast(Levels, fitted(cast(Levels, frame.pixels))), fitted(cast(Levels, frame.alpha))
 
 
 def shortcomings(info: VideoInfo, title: str, deep: bool, alpha: bool, cure: str) -> Iterator[str]:
@@ -126,12 +107,13 @@ class _Writer:
             raise file.fault(fault, None) from None
 
     def _save(self, path: Path, frame: Frame) -> None:
-        pixels, alpha = squared(frame, self._size)
+        frame = squared(frame, self._size)
+        pixels, alpha = frame.pixels, frame.alpha
         if self._kind == "PNG" and pixels.dtype == np.uint16:
             path.write_bytes(deep_png(pixels, alpha, self._comment, self._profile))
             return
         if self._kind == "JPEG":
-            seen, alpha = on_black(Frame(pixels, frame.time, frame.index, alpha=alpha)), None
+            seen, alpha = on_black(frame), None
         else:
             seen = pixels
         layers = [eight_bits(seen)] + ([] if alpha is None else [eight_bits(alpha)])

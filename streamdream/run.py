@@ -47,6 +47,10 @@ class Listener(Protocol):
         """A gradient step was made, after so many finished frames; raise Stopped to stop."""
         ...
 
+    def finish(self, what: str) -> None:
+        """The frames are done, and `what` goes on; raise Stopped to stop."""
+        ...
+
 
 class Silent:
     """A listener that does not listen."""
@@ -58,6 +62,9 @@ class Silent:
         """Ignore it."""
 
     def step(self, frames: int, counts: Counts) -> None:
+        """Ignore it."""
+
+    def finish(self, what: str) -> None:
         """Ignore it."""
 
 
@@ -114,7 +121,7 @@ def dream_file(
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
         info = arranged_info(frames.info, options.view)
-        opened = open_sink(target, frames, options, info)
+        opened = open_sink(target, frames, options, info, listener.finish)
         for notice in frames.notices:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -167,7 +174,11 @@ def reading_of(options: Options) -> Reading:
 
 
 def open_sink(
-    target: Path | None, source: VideoSource, options: Options, info: VideoInfo
+    target: Path | None,
+    source: VideoSource,
+    options: Options,
+    info: VideoInfo,
+    tell: Callable[[str], None] | None = None,
 ) -> Callable[[], Sink]:
     """What opens the sink for frames as `info` tells; what is wrong with it is found before."""
     comment = options.record()
@@ -186,7 +197,7 @@ def open_sink(
         return lambda: Behind(RowSink(target, info, also, comment))
     one = info.still or options.frames == 1
     if target.suffix.lower() in ANIMATIONS and not (one and is_picture(target)):
-        return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment))
+        return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment, tell))
     if not one:
         cure = "add --frames 1 (and --start), name a video file, or pictures in a row: %05d.png"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)

@@ -83,17 +83,25 @@ class VideoSource:
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order, with increasing times."""
         self.companions.begin()
-        picture = self._first[0]
-        for index, (picture, time) in enumerate(chain([self._first], self._pictures)):
+        last = self._first[0]
+        pictures = chain([self._first], self._pictures)
+        for index, (picture, time) in enumerate(pictures):
+            duration, last = _duration(picture), picture
+            final = index + 1 == self._wanted
+            if final:
+                # It is shown until the next one would have been.
+                following = next(pictures, None)
+                end = self._shown_until(picture, None if following is None else following[1])
+                self._until = self._feed.end = end
+                duration = end - self._shift - time
             pixels, alpha = self._to_rgb(picture)
             seen = self._upright(pixels if self._profile is None else self._profile(pixels))
             clear = None if alpha is None else self._upright(alpha)
-            yield Frame(seen, time, index, _duration(picture), clear)
-            if index + 1 == self._wanted:
-                self._until = self._feed.end = self._shown_until(picture)
+            yield Frame(seen, time, index, duration, clear)
+            if final:
                 break
         else:
-            self._compare(self._shown_until(picture))
+            self._compare(self._shown_until(last))
         self._drain()
 
     def _upright(self, coded: Levels) -> Levels:
@@ -175,6 +183,7 @@ class VideoSource:
         self.companions.forget()
         self._clock = Clock(self._reader.stream.index, self._reader.usual)
         self._feed = Feed(self.companions, self._clock, self._shift, self._from, self._until)
+        self._feed.probable_end = self._last_wanted()
         self._begun: Fraction | None = None  # the first time read, if pictures have times
         self._pictures = self._wanted_part()
 
@@ -315,7 +324,10 @@ class VideoSource:
                 yield picture, latest
         self._feed.release(last=True)
 
-    def _shown_until(self, picture: av.VideoFrame) -> Fraction:
+    def _shown_until(self, picture: av.VideoFrame, following: Fraction | None = None) -> Fraction:
+        """When the last picture read ends, by the file's clock; `following` is the next's time."""
+        if following is not None:
+            return following + self._shift
         assert self._last is not None
         return self._last + (_duration(picture) or self._reader.usual)
 

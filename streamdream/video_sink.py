@@ -28,6 +28,7 @@ from streamdream.frame import Frame, on_black
 from streamdream.hardware import find
 from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile, StdoutFile
+from streamdream.views import square, squared
 
 os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
 
@@ -88,9 +89,12 @@ class VideoSink(FileSink):
         quality = crf if crf is not None else self._codec.crf or 0
         second = min(600, max(12, round(info.rate or 25)))
         self._settings = self._codec.options(quality, preset, second, self._alpha, info.light)
+        self._size, self._aspect = info.size, info.sample_aspect
+        if not container_of(Path(path)).tells_aspect(self._codec.name):
+            self._size, self._aspect = square(info), Fraction(1)
         if hardware != "none":
             self._seek_hardware(hardware, quality, preset)
-        h, w = info.size
+        h, w = self._size
         self._odd = (h % 2, w % 2) if self._codec.halved else (0, 0)
         self._to_video = ToVideo((h + self._odd[0], w + self._odd[1]), info.colour, self._pixels)
         self._format = container_of(Path(path)).name
@@ -116,6 +120,7 @@ class VideoSink(FileSink):
         if (h, w) != self._info.size:
             raise ValueError(f"frame {frame.index} is {w}x{h}, not {self._info.size}")
         down, right = self._odd
+        frame = squared(frame, self._size)
         pixels = frame.pixels if self._alpha else on_black(frame)
         alpha = frame.alpha if self._alpha else None
         if down or right:
@@ -199,7 +204,7 @@ class VideoSink(FileSink):
 
     def _seek_hardware(self, kind: str, quality: float, preset: str) -> None:
         info, title = self._info, self._codec.title
-        found, why = find(kind, self._codec, info.size, info.deep, quality, preset)
+        found, why = find(kind, self._codec, self._size, info.deep, quality, preset)
         if found is None:
             told = f"no {'hardware' if kind == 'any' else kind} encoder for {title} works here"
             self.notices.append(f"{told} ({why}); encoding with {self._encoder}")
@@ -212,14 +217,14 @@ class VideoSink(FileSink):
         info, codec = self._info, self._codec
         rate = info.rate or Fraction(25)
         stream = cast(VideoStream, self._container.add_stream(self._encoder, rate=rate))
-        (h, w), (down, right) = info.size, self._odd
+        (h, w), (down, right) = self._size, self._odd
         stream.width, stream.height, stream.pix_fmt = w + right, h + down, self._pixels
         stream.options = dict(self._settings)
         context = stream.codec_context
         if codec.name == "hevc" and self._format in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players ask for
         context.time_base = self._base
-        context.sample_aspect_ratio = info.sample_aspect
+        context.sample_aspect_ratio = self._aspect
         context.colorspace = 0 if codec.lossless else info.colour.matrix
         context.color_primaries = info.colour.primaries
         context.color_trc = info.colour.transfer
@@ -230,7 +235,13 @@ class VideoSink(FileSink):
 
     def _tell(self, padded: int) -> None:
         info, title = self._info, self._codec.title
-        (h, w), (down, right) = info.size, self._odd
+        (h, w), (down, right) = self._size, self._odd
+        if self._size != info.size:
+            (high, wide), ending = info.size, self._ending
+            self.notices.append(
+                f"pixels are made square: {wide}x{high} becomes {w}x{h}, {title} in {ending} "
+                "cannot say that they are not"
+            )
         if padded:
             self.notices.append(
                 f"{w}x{h} has an odd side, which {title} cannot have: "

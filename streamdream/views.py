@@ -1,12 +1,14 @@
-"""How a result is arranged: alone, beside its source, or half and half."""
+"""How a result is arranged: alone, beside its source, half and half; with square pixels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
+import cv2
 import numpy as np
 
-from streamdream.frame import Frame, Levels, Pixels, white
+from streamdream.frame import Frame, Levels, Pixels, Size, white
 from streamdream.info import VideoInfo
 
 LINE = 320  # a split picture's dividing line is this part of its width
@@ -39,3 +41,23 @@ def arranged(frame: Frame, dreamed: Pixels, view: str) -> Frame:
 
 def _beside(left: Levels, right: Levels) -> Levels:
     return np.concatenate([left, right], axis=1)  # type: ignore[return-value]
+
+
+def square(info: VideoInfo) -> Size:
+    """The size (h, w) at which a picture's pixels are square."""
+    h, w = info.size
+    aspect = info.sample_aspect
+    return (h, round(w * aspect)) if aspect >= 1 else (round(h / aspect), w)
+
+
+def squared(frame: Frame, size: Size) -> Frame:
+    """A frame resized to `size` (h, w), if it is not of it."""
+    h, w = size
+
+    def fitted(levels: Levels) -> Levels:
+        return cast(Levels, cv2.resize(levels, (w, h), interpolation=cv2.INTER_CUBIC))
+
+    if frame.pixels.shape[:2] == size:
+        return frame
+    alpha = None if frame.alpha is None else fitted(frame.alpha)
+    return replace(frame, pixels=fitted(frame.pixels), alpha=alpha)

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media import Film, moving
+from media import Film, frame_times, moving
 from PIL import Image
 
 from streamdream.animation import AnimationSink
@@ -19,6 +19,7 @@ from streamdream.files import check_target, spool_of
 from streamdream.frame import Pixels
 from streamdream.info import Reading
 from streamdream.run import read_settings
+from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 
 KINDS = ["gif", "webp", "apng"]
@@ -132,14 +133,14 @@ def test_a_size_that_cannot_be_is_told_and_leaves_the_frames(tmp_path: Path) -> 
         animated(source, tmp_path / "out.apng", 1000)
     assert not (tmp_path / "out.apng").exists()
     assert not (tmp_path / "out.part.apng").exists()
-    with av.open(str(tmp_path / "out.part.mkv")) as kept:
+    with av.open(str(tmp_path / "out.apng.part.mkv")) as kept:
         assert sum(1 for _ in kept.decode(video=0)) == 12
     with pytest.raises(SinkError, match="left from an interrupted run"):
         check_target(tmp_path / "out.apng")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interruption_leaves_what_is_there(tmp_path: Path, kind: str) -> None:
+def test_an_interruption_leaves_the_frames(tmp_path: Path, kind: str) -> None:
     with VideoSource(Film(times=range(8)).write(tmp_path / "in.mp4")) as reader:
         sink = AnimationSink(tmp_path / f"out.{kind}", reader.info)
         for frame in reader:
@@ -147,9 +148,31 @@ def test_an_interruption_leaves_what_is_there(tmp_path: Path, kind: str) -> None
             if frame.index == 4:
                 break
         sink.close(complete=False)
-    assert len(shown(tmp_path / f"out.part.{kind}")) == 5
-    assert not (tmp_path / f"out.{kind}").exists()
-    assert not (tmp_path / "out.part.mkv").exists()
+    left = tmp_path / f"out.{kind}.part.mkv"
+    assert sink.part == left
+    assert len(frame_times(left)) == 5
+    assert {p.name for p in tmp_path.iterdir()} == {"in.mp4", left.name}
+
+
+def test_making_the_file_can_be_stopped_too(tmp_path: Path) -> None:
+    source = busy(tmp_path / "in.mp4")
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if "try 2" in text:
+            raise Stopped
+
+    with VideoSource(source) as reader:
+        sink = AnimationSink(tmp_path / "out.gif", reader.info, most=60_000, tell=tell)
+        for frame in reader:
+            sink.write(frame)
+        with pytest.raises(Stopped):
+            sink.close()
+    assert told[0] == "making the GIF"
+    assert told[-1] == "fitting GIF, try 2"
+    assert {p.name for p in tmp_path.iterdir()} == {"in.mp4", "out.gif.part.mkv"}
+    assert len(frame_times(tmp_path / "out.gif.part.mkv")) == 12
 
 
 def test_what_is_animated_can_be_read_again(tmp_path: Path) -> None:

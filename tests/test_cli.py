@@ -119,7 +119,7 @@ MISTAKES = {
     "size of a video": (["film.mp4", "-o", "out.mp4", "--max-size", "8MB"], 2, "is for .gif"),
     "no such size": (["film.mp4", "-o", "out.gif", "--max-size", "big"], 2, "as 8MB"),
     "no such view": (["film.mp4", "-o", "out.mp4", "--view", "both"], 2, "--view both: should be"),
-    "left frames": (["film.mp4", "-o", "gone.gif"], 4, "gone.part.mkv: is left from an interru"),
+    "left frames": (["film.mp4", "-o", "gone.gif"], 4, "gone.gif.part.mkv: is left from an inte"),
     "no rate": (["film.mp4", "-o", "out.mp4", "--rate", "0"], 2, "a rate goes from 0.001"),
     "too large": (["film.mp4", "-o", "out.mp4", "--max-pixels", "2000"], 3, "--max-pixels"),
     "exists": (["film.mp4", "-o", "old.mp4"], 4, "exists already; give another name or --overw"),
@@ -161,7 +161,7 @@ def place(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "deep.toml").write_text("x = " + "[" * 3000)
     (folder / "minus.toml").write_text("start = -1")
     (folder / "half.part.mp4").write_text("hours of work")
-    (folder / "gone.part.mkv").write_text("hours of frames")
+    (folder / "gone.gif.part.mkv").write_text("hours of frames")
     return folder
 
 
@@ -266,7 +266,7 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
         ("out.mp4", "out.part.mp4", "auto"), ("out.mkv", "out.part.mkv", "auto"),
         ("out.mp4", "out.part.mp4", "hevc"), ("out.webm", "out.part.webm", "vp9"),
         ("out.mkv", "out.part.mkv", "av1"), ("out.mov", "out.part.mov", "prores"),
-        ("out.gif", "out.part.mkv", "auto"),
+        ("out.gif", "out.gif.part.mkv", "auto"),
     ],
 )  # fmt: skip
 def test_a_killed_run_leaves_what_was_done(

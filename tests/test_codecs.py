@@ -82,6 +82,20 @@ def test_picture_times_and_tags_survive_every_codec(
         assert all(a[1] == b[1] and abs(a[0] - b[0]) <= Fraction(1, 1000) for a, b in sound)
 
 
+@pytest.mark.parametrize(("ending", "codec"), EVERY)
+def test_pixels_that_are_not_square_stay_so_or_are_made_square(
+    tmp_path: Path, ending: str, codec: str
+) -> None:
+    film = Film(moving((96, 96)), times=(0, 1, 2), aspect=Fraction(4, 3))
+    sink = through(film.write(tmp_path / "in.mp4"), tmp_path / f"out{ending}", codec)
+    with VideoSource(tmp_path / f"out{ending}") as result:
+        h, w = result.info.size
+        shown = w * result.info.sample_aspect / h
+    assert shown == Fraction(4, 3)
+    assert any("made square: 96x96 becomes 128x96" in n for n in sink.notices) == (w == 128)
+    assert (w == 128) == (ending in (".mkv", ".webm") and codec not in ("h264", "hevc"))
+
+
 @pytest.mark.parametrize(("codec", "size"), [("ffv1", (61, 97)), ("vp9", (62, 98))])
 def test_only_codecs_that_need_it_get_even_sides(tmp_path: Path, codec: str, size: object) -> None:
     film = Film(moving((61, 97)), times=(0, 1), codec="ffv1", pixel_format="yuv444p", options={})

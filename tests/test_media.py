@@ -130,6 +130,30 @@ def test_words_already_on_screen_at_the_start_are_kept(tmp_path: Path) -> None:
     assert found == [(0, b"long"), (Fraction(2, 5), b"late")]
 
 
+@pytest.mark.parametrize("part", [{"end": Fraction(2, 5)}, {"frames": 10}])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_words_and_tags_do_not_make_a_part_longer(
+    tmp_path: Path, name: str, part: dict[str, object]
+) -> None:
+    film = Film(times=range(50), languages=["eng"], subtitles=[(0.2, 1.9, "long")])
+    through(film.write(tmp_path / "in.mkv"), tmp_path / "first.mkv")  # has tags of its length
+    through(tmp_path / "first.mkv", tmp_path / name, **part)
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration is not None
+        assert container.duration / av.time_base == pytest.approx(0.4, abs=0.05)
+        lengths = [s.metadata.get("DURATION", "00:00:00.4") for s in container.streams]
+        assert all(length.startswith("00:00:00.4") for length in lengths)
+
+
+def test_the_last_picture_of_a_part_is_shown_until_the_next_would_be(tmp_path: Path) -> None:
+    source = Film(times=(0, 3, 9, 30, 31)).write(tmp_path / "in.mkv")
+    with VideoSource(source, frames=3) as reader:
+        assert [frame.duration for frame in reader][-1] == Fraction(21, 25)
+    through(source, tmp_path / "out.mp4", frames=3)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.duration == 1_200_000
+
+
 def test_what_a_container_cannot_hold_is_left_out_and_said(film: Path, tmp_path: Path) -> None:
     with VideoSource(film) as reader:
         row = RowSink(tmp_path / "%d.png", reader.info, ["audio stream 1"])
@@ -511,7 +535,7 @@ def test_a_full_disk_is_told(film: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_told_of_pictures_too(film: Path, tmp_path: Path, name: str) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
-    part = {"out.gif": "out.part.mkv"}.get(name, name.replace("%03d", "001.part"))
+    part = {"out.gif": "out.gif.part.mkv"}.get(name, name.replace("%03d", "001.part"))
     (tmp_path / part).symlink_to("/dev/full")
 
     def write() -> None:
