@@ -403,7 +403,8 @@ def _copying(video: Path, name: str, codec: str, frames: int) -> tuple[float, fl
         if codec == "auto":
             return rate, math.nan
         began = time.perf_counter()
-        with av.open(str(video)) as given, av.open(str(target), "w") as out:
+        kind = CONTAINERS[target.suffix].name
+        with av.open(str(video)) as given, av.open(str(target), "w", format=kind) as out:
             known = CODECS[codec]
             stream: Any = out.add_stream(known.encoder, rate=given.streams.video[0].average_rate)
             first = given.streams.video[0]

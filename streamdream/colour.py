@@ -197,6 +197,9 @@ class ToRGB:
         if self._graph is None or given != self._given:
             self._graph, self._given = self._configured(frame), given
         frame.pts, frame.time_base = 0, TICK
+        # Tags that make no sense would stop the filter.
+        frame.colorspace = 0 if frame.format.is_rgb else self._colour.matrix
+        frame.color_primaries, frame.color_trc = self._colour.primaries, self._colour.transfer
         self._graph.push(frame)
         return cast(av.VideoFrame, self._graph.pull())
 

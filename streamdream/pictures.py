@@ -13,15 +13,15 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from streamdream.files import FIRST, PICTURE_FORMATS, numbered
-from streamdream.frame import Frame, Levels, eight_bits, on_black
+from streamdream.frame import Frame, eight_bits, on_black
 from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile
 from streamdream.views import square, squared
 
 SETTINGS_TAG = 0x10E  # ImageDescription of EXIF
+QUALITY = 95  # of JPEG and WebP
 AFTER_HEADER = 8 + 25  # bytes of a PNG up to where other chunks may come
 
 
@@ -108,30 +108,17 @@ class _Writer:
 
     def _save(self, path: Path, frame: Frame) -> None:
         frame = squared(frame, self._size)
-        pixels, alpha = frame.pixels, frame.alpha
-        if self._kind == "PNG" and pixels.dtype == np.uint16:
-            path.write_bytes(deep_png(pixels, alpha, self._comment, self._profile))
+        if self._kind == "PNG":
+            path.write_bytes(png(frame, self._comment, self._profile))
             return
         if self._kind == "JPEG":
-            seen, alpha = on_black(frame), None
+            image = Image.fromarray(eight_bits(on_black(frame)))
+            more: dict[str, object] = {"subsampling": 0, "comment": self._comment}
         else:
-            seen = pixels
-        layers = [eight_bits(seen)] + ([] if alpha is None else [eight_bits(alpha)])
-        image = Image.fromarray(np.dstack(layers) if len(layers) > 1 else layers[0])
-        if self._kind == "PNG":
-            text = PngInfo()
-            text.add_itxt("Comment", self._comment)
-            image.save(path, "PNG", pnginfo=text, icc_profile=self._profile)
-        elif self._kind == "WEBP":
-            image.save(
-                path, "WEBP", quality=92, exif=settings_exif(self._comment),
-                icc_profile=self._profile or b"",
-            )  # fmt: skip
-        else:
-            image.save(
-                path, "JPEG", quality=95, subsampling=0, comment=self._comment,
-                icc_profile=self._profile,
-            )  # fmt: skip
+            layers = [frame.pixels] if frame.alpha is None else [frame.pixels, frame.alpha]
+            image = Image.fromarray(eight_bits(np.dstack(layers)))
+            more = {"exif": settings_exif(self._comment)}
+        image.save(path, self._kind, quality=QUALITY, icc_profile=self._profile or b"", **more)
 
 
 def settings_exif(comment: str) -> Image.Exif:
@@ -141,28 +128,28 @@ def settings_exif(comment: str) -> Image.Exif:
     return data
 
 
-def deep_png(
-    pixels: Levels, alpha: Levels | None, comment: str, profile: bytes | None = None
-) -> bytes:
-    """A PNG of 16 bits a colour, which Pillow cannot write: libav's, with text and profile."""
-    kind = "rgb48le" if alpha is None else "rgba64le"
-    joined = pixels if alpha is None else np.dstack([pixels, alpha])
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(joined), format=kind)
-    frame = frame.reformat(format=kind.replace("le", "be"))
+def png(frame: Frame, comment: str, profile: bytes | None = None) -> bytes:
+    """A PNG of 8 or 16 bits a colour: libav's, with a text and an ICC profile.
+
+    Pillow writes no 16 bits, and takes eight times as long as this for 3% less.
+    """
+    layers = [frame.pixels] if frame.alpha is None else [frame.pixels, frame.alpha]
+    joined = np.ascontiguousarray(np.dstack(layers))
+    kinds = ("rgb24", "rgba") if joined.dtype == np.uint8 else ("rgb48le", "rgba64le")
+    kind = kinds[frame.alpha is not None]
+    picture = av.VideoFrame.from_ndarray(joined, format=kind)
+    picture = picture.reformat(format=kind.replace("le", "be"))
     context = cast(VideoCodecContext, av.CodecContext.create("png", "w"))
-    context.height, context.width = pixels.shape[:2]
-    context.pix_fmt, context.time_base = frame.format.name, Fraction(1, 25)
-    frame.pts = 0
-    packets = [*context.encode(frame), *context.encode(None)]
-    chunks = text_chunk(comment)
+    context.height, context.width = joined.shape[:2]
+    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
+    context.options = {"compression_level": "2", "pred": "paeth"}
+    picture.pts = 0
+    packets = [*context.encode(picture), *context.encode(None)]
+    chunks = text_chunk(comment) if comment else b""
     if profile is not None:
         chunks = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)) + chunks
-    return with_chunks(b"".join(bytes(packet) for packet in packets), chunks)
-
-
-def with_chunks(png: bytes, chunks: bytes) -> bytes:
-    """A PNG with more chunks behind its header."""
-    return png[:AFTER_HEADER] + chunks + png[AFTER_HEADER:]
+    made = b"".join(bytes(packet) for packet in packets)
+    return made[:AFTER_HEADER] + chunks + made[AFTER_HEADER:]
 
 
 def text_chunk(comment: str) -> bytes:

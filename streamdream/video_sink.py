@@ -137,7 +137,7 @@ class VideoSink(FileSink):
         if not self._codec.lossless:  # ProRes looks for it here, and nowhere else
             colour = self._info.colour
             picture.colorspace, picture.color_primaries = colour.matrix, colour.primaries
-            picture.color_trc = colour.transfer
+            picture.color_trc = self._codec.transfer(colour.transfer)
         shown = frame.duration or 1 / (self._info.rate or Fraction(25))
         self._last, self._shown_until = frame.time, frame.time + shown
         self._durations[picture.pts] = round(shown / self._base)
@@ -227,7 +227,7 @@ class VideoSink(FileSink):
         context.sample_aspect_ratio = self._aspect
         context.colorspace = 0 if codec.lossless else info.colour.matrix
         context.color_primaries = info.colour.primaries
-        context.color_trc = info.colour.transfer
+        context.color_trc = codec.transfer(info.colour.transfer)
         context.color_range = ColorRange.JPEG if codec.lossless else ColorRange.MPEG
         stream.time_base = self._base
         self._tell(down or right)

@@ -321,6 +321,17 @@ def test_a_lossless_round_trip_loses_nothing_to_speak_of(tmp_path: Path, matrix:
             assert difference.mean() < 0.25
 
 
+def test_tags_that_make_no_sense_are_no_matter(tmp_path: Path) -> None:
+    """One of libav's ProRes encoders writes a transfer function of 0, which is reserved."""
+    film = Film(codec="prores_aw", pixel_format="yuv422p10le", options={"profile": "3"})
+    source = film.write(tmp_path / "in.mov")
+    with av.open(str(source)) as container:
+        assert next(container.decode(video=0)).color_trc in (0, 2)
+    with VideoSource(source) as reader:
+        seen = next(iter(reader)).pixels
+    assert np.abs(seen / 257 - moving()(0)).mean() < 1.5
+
+
 def test_full_range_video_is_not_taken_for_limited(tmp_path: Path) -> None:
     white = Film(
         flat((255, 255, 255)), times=(0,), codec="mjpeg", pixel_format="yuvj420p", options={}
