@@ -25,6 +25,7 @@ RATES = {
     "libopus": (8000, 12000, 16000, 24000, 48000),
     "aac": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
 }
+USUAL_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 SOUND_OF = {"webm": "libopus", "mp4": "aac", "mov": "aac", "matroska": "aac"}
 
 
@@ -135,9 +136,7 @@ class _Recoded:
     def __init__(self, container: OutputContainer, stream: AudioStream, codec: str) -> None:
         context = stream.codec_context
         rate = min(rate for rate in RATES[codec] if rate >= min(context.sample_rate, 48000))
-        layout = context.layout.name if context.layout.nb_channels <= 2 else "stereo"
-        if "channels" in layout:
-            layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+        layout = USUAL_LAYOUTS.get(context.layout.nb_channels, "stereo")
         self._stream = cast(AudioStream, container.add_stream(codec, rate=rate))
         self._stream.codec_context.layout = layout
         _name(self._stream, stream, container)
@@ -150,7 +149,8 @@ class _Recoded:
         self._heard: tuple[str, str, int] | None = None
         self._next = 0
         self.broken = 0
-        changed = "" if layout == context.layout.name else f", {layout}"
+        fewer = layout == "stereo" and context.layout.nb_channels > 2
+        changed = ", stereo" if fewer else ""
         self.what = codec.removeprefix("lib") + changed
 
     def packets(self, packet: Packet) -> list[Packet]:
@@ -283,8 +283,7 @@ def _rate_of(stream: AudioStream) -> int:
 def _give_layout(stream: Stream) -> None:
     """Name the channels of plain sound that only counts them, or MP4 would not take it."""
     if isinstance(stream, AudioStream) and "channels" in stream.codec_context.layout.name:
-        usual = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-        name = usual.get(stream.codec_context.layout.nb_channels)
+        name = USUAL_LAYOUTS.get(stream.codec_context.layout.nb_channels)
         if name:
             stream.codec_context.layout = name
 

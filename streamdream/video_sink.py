@@ -91,7 +91,7 @@ class VideoSink(FileSink):
         self._settings = self._codec.options(quality, preset, second, self._alpha, info.light)
         self._size, self._aspect = info.size, info.sample_aspect
         if not container_of(Path(path)).tells_aspect(self._codec.name):
-            self._size, self._aspect = square(info), Fraction(1)
+            self._size, self._aspect = square(info, self._codec.halved), Fraction(1)
         if hardware != "none":
             self._seek_hardware(hardware, quality, preset)
         h, w = self._size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import cast
 
 import cv2
@@ -43,11 +44,17 @@ def _beside(left: Levels, right: Levels) -> Levels:
     return np.concatenate([left, right], axis=1)  # type: ignore[return-value]
 
 
-def square(info: VideoInfo) -> Size:
-    """The size (h, w) at which a picture's pixels are square."""
-    h, w = info.size
-    aspect = info.sample_aspect
-    return (h, round(w * aspect)) if aspect >= 1 else (round(h / aspect), w)
+def square(info: VideoInfo, even: bool = False) -> Size:
+    """The size (h, w) at which a picture's pixels are square, with `even` sides if asked for.
+
+    One whose pixels are square keeps its size.
+    """
+    (h, w), aspect = info.size, info.sample_aspect
+    if aspect == 1:
+        return info.size
+    high, wide = (Fraction(h), w * aspect) if aspect > 1 else (h / aspect, Fraction(w))
+    unit = 2 if even else 1
+    return max(1, round(high / unit)) * unit, max(1, round(wide / unit)) * unit
 
 
 def squared(frame: Frame, size: Size) -> Frame:

@@ -829,3 +829,40 @@ def test_pictures_that_are_only_repeated_are_not_missed(tmp_path: Path) -> None:
     with VideoSource(film, reading=Reading(strict=True)) as source:
         assert len(list(source)) == 6
         assert source.counts.missing == 0
+
+
+@pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
+def test_sound_all_around_stays_so(tmp_path: Path, name: str) -> None:
+    """Each of six channels has its own tone, and keeps it."""
+    pitches = (220, 330, 440, 60, 550, 660)
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("pcm_s16le", rate=48000)
+        video.width, video.height, video.pix_fmt = 128, 72, "yuv420p"
+        sound.codec_context.layout = "5.1"
+        t = np.arange(48000) / 48000
+        waves = np.stack([np.sin(2 * np.pi * pitch * t) * 8000 for pitch in pitches], 1)
+        for i in range(25):
+            frame = av.VideoFrame.from_ndarray(moving()(i), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(video.encode(frame.reformat(format="yuv420p")))
+            part = waves[i * 1920 : (i + 1) * 1920].astype(np.int16).reshape(1, -1)
+            heard = av.AudioFrame.from_ndarray(part, "s16", "5.1")
+            heard.sample_rate, heard.pts = 48000, i * 1920
+            out.mux(sound.encode(heard))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+    with (
+        VideoSource(tmp_path / "in.mkv") as reader,
+        VideoSink(tmp_path / name, reader.info, reader.companions) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    assert not any("stereo" in notice for notice in writer.notices)
+    with av.open(str(tmp_path / name)) as result:
+        pieces = [f.to_ndarray() for f in result.decode(audio=0)]
+        assert result.streams.audio[0].codec_context.layout.nb_channels == 6
+    joined = np.concatenate(pieces, 1)
+    channels = joined.reshape(-1, 6).T if joined.shape[0] == 1 else joined
+    for wave, pitch in zip(channels, pitches, strict=True):
+        loudest = np.abs(np.fft.rfft(wave[9600:33600])).argmax() * 2
+        assert loudest == pytest.approx(pitch, abs=4)
