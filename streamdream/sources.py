@@ -24,6 +24,7 @@ from streamdream.profiles import ToSRGB, icc_of
 from streamdream.reader import BROKEN, Reader
 
 NO_END = ("asf",)  # formats whose pictures are said to last as long as the sound
+WIDEST = Fraction(8)  # shape of a pixel; what is said beyond is wrong
 ENDS_EARLY = 2  # pictures; less is rounding in the file's header
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
@@ -199,6 +200,8 @@ class VideoSource:
         first, stream = self._first[0], self._reader.stream
         aspect = stream.sample_aspect_ratio or Fraction(1)
         aspect = Fraction(aspect.numerator, aspect.denominator) if aspect else Fraction(1)
+        if not 1 / WIDEST <= aspect <= WIDEST:
+            aspect = Fraction(1)
         h, w = self._coded_size
         colour, deep, alpha = Colour.of(first), is_deep(first), self._is_clear(first)
         tone_map = self._reading.tone_map and colour.hdr

@@ -379,6 +379,12 @@ def test_sample_aspect_is_kept_and_turned(tmp_path: Path) -> None:
             assert container.streams.video[0].sample_aspect_ratio == expected
 
 
+def test_a_pixel_shape_that_makes_no_sense_is_square(tmp_path: Path) -> None:
+    source = Film(times=(0,), aspect=Fraction(2049)).write(tmp_path / "in.mp4")
+    with VideoSource(source) as reader:
+        assert reader.info.sample_aspect == 1
+
+
 def test_odd_sizes_keep_every_pixel_and_are_said(tmp_path: Path) -> None:
     source = Film(moving((71, 127)), pixel_format="yuv444p").write(tmp_path / "in.mp4")
     _, sink = through(source, tmp_path / "out.mp4")
