@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from array import array
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,8 @@ from streamdream.errors import SinkError
 from streamdream.files import spool_of
 from streamdream.frame import Frame, Size, eight_bits
 from streamdream.info import VideoInfo
-from streamdream.pictures import settings_exif, shortcomings, text_chunk
+from streamdream.pictures import check_side, settings_exif, shortcomings, text_chunk
+from streamdream.profiles import ToSRGB
 from streamdream.sinks import FileSink, PartFile, Stopped
 from streamdream.views import square, squared
 
@@ -49,7 +51,7 @@ Shown = Generator[tuple[int, int, av.VideoFrame], None, None]
 """Time and duration in the animation's units, and the picture."""
 
 
-def _note_gif(path: Path, comment: str) -> None:
+def _note_gif(path: Path, comment: str, size: Size) -> None:
     """Put a comment extension (GIF89a, 24) before the first picture, where it is looked for."""
     text = comment.encode()
     pieces = (text[i : i + 255] for i in range(0, len(text), 255))
@@ -66,13 +68,19 @@ def _note_gif(path: Path, comment: str) -> None:
         moved.unlink(missing_ok=True)
 
 
-def _note_webp(path: Path, comment: str) -> None:
+def _note_webp(path: Path, comment: str, size: Size) -> None:
     """Put an EXIF chunk at the end of an extended file (WebP container specification)."""
     text = settings_exif(comment).tobytes()
     with open(path, "rb+") as file:
         head = file.read(21)
-        if head[12:16] != b"VP8X":
-            return  # one frame only, which has no room for it
+        if head[12:16] != b"VP8X":  # one picture, which says nothing more of itself
+            file.seek(12)
+            data = file.read()
+            file.seek(12)
+            sides = b"".join((side - 1).to_bytes(3, "little") for side in reversed(size))
+            file.write(b"VP8X" + (10).to_bytes(4, "little") + b"\x10\0\0\0" + sides + data)
+            file.seek(0)
+            head = file.read(21)
         file.seek(20)
         file.write(bytes([head[20] | 0x08]))  # that there is one
         file.seek(0, os.SEEK_END)
@@ -97,7 +105,7 @@ def _unblend(path: Path) -> None:
             place += 8 + length + length % 2
 
 
-def _note_png(path: Path, comment: str) -> None:
+def _note_png(path: Path, comment: str, size: Size) -> None:
     """Put a text chunk before the last one."""
     with open(path, "rb+") as file:
         file.seek(-12, os.SEEK_END)
@@ -121,7 +129,7 @@ class Kind:
     pixels: str
     unit: Fraction
     forever: dict[str, str]
-    note: Callable[[Path, str], None]
+    note: Callable[[Path, str, Size], None]
     least: int = 1
     qualities: tuple[int | None, int | None] = (None, None)
     options: Mapping[str, str] = field(default_factory=dict)
@@ -215,10 +223,16 @@ class AnimationSink(FileSink):
         if self._form.every > 1:
             told = f"of {self._form.every} frames one is shown, browsers keep up with no more"
             self.notices.append(told)
+        check_side(self._file.path, self._kind.title, self._form.size)
+        self._profile = None if info.profile is None else ToSRGB.by(info.profile)
+        if self._profile is not None:
+            self.notices.append(f"colours are brought from {self._profile.name} to sRGB")
+        self._times = array("q")  # in milliseconds, of what waits
         self._tell = tell or (lambda text: None)
         self._spool = spool_of(self._file.path)
         self._palette: av.VideoFrame | None = None
         self._count = 0
+        self._begin: Fraction | None = None
         self._end = Fraction(0)
         self._closed = False
         try:
@@ -237,12 +251,18 @@ class AnimationSink(FileSink):
             raise ValueError(f"frame {frame.index} has another size than {self._info.size}")
         frame = squared(frame, self._form.size)
         pixels, alpha = frame.pixels, frame.alpha
+        if self._profile is not None:
+            pixels = self._profile(pixels)
         layers = [eight_bits(pixels)] + ([] if alpha is None else [eight_bits(alpha)])
         joined = np.ascontiguousarray(np.dstack(layers))
         picture = av.VideoFrame.from_ndarray(joined, format="rgb24" if alpha is None else "rgba")
         picture = picture.reformat(format=self._stream.pix_fmt)
-        picture.pts, picture.time_base = round(frame.time / TICK), TICK
-        self._end = frame.time + (frame.duration or 1 / self._rate)
+        if self._begin is None:
+            self._begin = frame.time  # an animation begins with its first picture
+        time = frame.time - self._begin
+        picture.pts, picture.time_base = round(time / TICK), TICK
+        self._times.append(picture.pts)
+        self._end = time + (frame.duration or 1 / self._rate)
         try:
             self._container.mux(self._stream.encode(picture))
         except (FFmpegError, OSError) as fault:
@@ -312,13 +332,13 @@ class AnimationSink(FileSink):
                 factor = max(least, min(1.0, search.factor * math.sqrt(2)))
                 search = _Search(self._most, least, factor)
         if fitting is None:
-            told = f"it would not get smaller than {size} bytes, --max-size is {self._most}"
+            told = f"no smaller than {size / 1e3:.0f} kB, allow that with --max-size or take less"
             raise OSError(told)
         if made != fitting:
             size = self._encode(fitting, poorer, f"making the {self._kind.title}")
         h, w = fitting.size
-        pace = float(self._rate / fitting.every)
-        self.notices.append(f"{size / 1e6:.2f} MB at {w}x{h}, {pace:.3g} pictures a second")
+        every = "" if fitting.every == 1 else f", one of {fitting.every} frames"
+        self.notices.append(f"{size / 1e6:.2f} MB at {w}x{h}{every}")
 
     def _encode(self, form: Form, quality: int | None, told: str) -> int:
         """Write the part file; returns its size in bytes, about what it would be if too large."""
@@ -342,7 +362,7 @@ class AnimationSink(FileSink):
 
         with (
             closing(frames),
-            av.open(str(path), "w", format=kind.name, options=kind.forever) as opened,
+            av.open(str(path), "w", format=kind.name, options=self._forever(form)) as opened,
         ):
             out = cast(OutputContainer, opened)
             stream = cast(VideoStream, out.add_stream(kind.encoder, rate=round(1 / kind.unit)))
@@ -367,8 +387,18 @@ class AnimationSink(FileSink):
         if kind.name == "webp" and self._info.alpha:
             _unblend(path)
         if self._comment:
-            kind.note(path, self._comment)
+            kind.note(path, self._comment, form.size)
         return path.stat().st_size
+
+    def _forever(self, form: Form) -> dict[str, str]:
+        """Options of the container; APNG wants to know beforehand how long the last is shown."""
+        if self._kind.name != "apng":
+            return self._kind.forever
+        last = self._times[(self._count - 1) // form.every * form.every]
+        return {
+            **self._kind.forever,
+            "final_delay": f"{max(1, round(self._end / TICK) - last)}/1000",
+        }
 
     def _small(self) -> Form:
         """A form in which all colours are there, but looking for them is quick."""

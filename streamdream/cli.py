@@ -154,6 +154,8 @@ def _run(source: str, output: Path | None, options: opts.Options) -> int:
         kept += "" if output is not None and is_row(output) else " and can be played"
         if outcome.frames == 0 or outcome.path is None:
             kept = "nothing was written"
+        if output == STDOUT:
+            kept = f"{outcome.frames} frames were written"
         _say(f"interrupted: {kept}")
         return 128 + (display.signal or signal.SIGINT)
     if display.terminal:
@@ -276,6 +278,7 @@ def _troubles(counts: Counts) -> str:
         (counts.damaged, "picture", "damaged"),
         (counts.mended, "time stamp", "mended"),
         (counts.missing, "picture", "missing at the end"),
+        (counts.blackened, "picture", "transparent, drawn on black"),
     )
     return ", ".join(f"{n} {what}{'s' * (n > 1)} {how}" for n, what, how in found if n)
 

@@ -149,7 +149,7 @@ CONTAINERS = {
 }
 
 
-STDOUT = Path("-")  # what is written there is Matroska
+STDOUT = Path("pipe:1")  # as libav says it; what is written there is Matroska
 
 
 def is_video(path: Path) -> bool:
@@ -192,6 +192,7 @@ def choose_codec(path: Path, codec: str, deep: bool, side: int, alpha: bool = Fa
     if codec == "auto":
         fit = [CODECS[n] for n in names if CODECS[n].smallest <= side]
         clear = [c for c in fit if c.name in container.clear] if alpha else []
+        clear = [c for c in clear if c.deep_alpha or not deep] or clear
         able = [c for c in fit if c.deep] if deep else []
         return [*clear, *able, CODECS[names[0]]][0]
     chosen = CODECS[codec]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from io import BytesIO
 from math import ceil
@@ -213,8 +214,10 @@ class _Words:
         self._stream = container.add_mux_stream(form)
         _name(self._stream, stream, container)
         self._stream.disposition = Disposition(stream.disposition)
-        self._plain, self._counted = PLAIN[known], form == "mov_text"
-        self._closing = _Closing(self._stream)
+        self._plain, self._form = PLAIN[known], form
+        self._line = _Line() if form == "mov_text" else None
+        self._latest: int | None = None
+        self._base = Fraction(1, 1000)
         self.what = form
         self.broken = 0
 
@@ -222,16 +225,65 @@ class _Words:
         text = self._plain(bytes(packet)).strip()
         if not text or packet.pts is None or not packet.time_base:
             return []  # some forms say with an empty one that nothing is shown
-        data = text.encode()
-        ready = Packet(len(data).to_bytes(2, "big") + data if self._counted else data)
-        ready.stream, ready.time_base = self._stream, packet.time_base
-        ready.pts = ready.dts = packet.pts
-        ready.duration = packet.duration
-        self._closing.see(ready)
-        return [ready]
+        self._base = packet.time_base
+        begin, end = packet.pts, packet.pts + (packet.duration or 0)
+        if self._line is not None:
+            return [self._sample(*shown) for shown in self._line.add(begin, end, text)]
+        begin = begin if self._latest is None else max(begin, self._latest)
+        self._latest = begin
+        return [self._sample(begin, max(end, begin), text)]
 
     def rest(self) -> list[Packet]:
-        return self._closing.rest() if self._counted else []
+        if self._line is None:
+            return []
+        return [self._sample(*shown) for shown in self._line.rest()]
+
+    def _sample(self, begin: int, end: int, text: str) -> Packet:
+        if self._form == "webvtt":
+            text = html.escape(text, quote=False)
+        data = text.encode()
+        if self._form == "mov_text":
+            data = data[:LONGEST].decode("utf-8", "ignore").encode()
+            data = len(data).to_bytes(2, "big") + data
+        packet = Packet(data)
+        packet.stream, packet.time_base = self._stream, self._base
+        packet.pts = packet.dts = begin
+        packet.duration = end - begin
+        return packet
+
+
+class _Line:
+    """Words as MP4 has them: one sample behind the other, empty ones where nothing is shown.
+
+    What is shown together is one sample; so words can be handed on only when the next ones
+    are known.
+    """
+
+    def __init__(self) -> None:
+        self._now: int | None = None
+        self._shown: list[tuple[int, str]] = []
+
+    def add(self, begin: int, end: int, text: str) -> Iterator[tuple[int, int, str]]:
+        """Take words shown from `begin` to `end`; give samples (begin, end, text) before them."""
+        begin = begin if self._now is None else max(begin, self._now)
+        yield from self._until(begin)
+        self._now = begin
+        if end > begin:
+            self._shown.append((end, text))
+
+    def rest(self) -> Iterator[tuple[int, int, str]]:
+        """The samples that are left, and the empty one that ends the last."""
+        if self._now is None:
+            return
+        yield from self._until(max([end for end, _ in self._shown], default=self._now))
+        yield self._now, self._now, ""
+
+    def _until(self, time: int) -> Iterator[tuple[int, int, str]]:
+        while self._now is not None and self._now < time:
+            end = min([time, *(end for end, _ in self._shown)])
+            yield self._now, end, "\n".join(text for _, text in self._shown)
+            self._now = end
+            self._shown = [(until, text) for until, text in self._shown if until > end]
 
 
 def _of_mov_text(data: bytes) -> str:
@@ -242,14 +294,23 @@ def _of_marked(data: bytes) -> str:
     return MARKS.sub("", data.decode("utf-8", "replace"))
 
 
+def _of_webvtt(data: bytes) -> str:
+    return html.unescape(_of_marked(data))
+
+
 def _of_ass(data: bytes) -> str:
     text = data.decode("utf-8", "replace").split(",", 8)[-1]  # as Matroska keeps it
-    return MARKS.sub("", text.replace(r"\N", "\n").replace(r"\n", "\n"))
+    for mark, plain in ((r"\N", "\n"), (r"\n", "\n"), (r"\h", " ")):
+        text = text.replace(mark, plain)
+    return MARKS.sub("", DRAWING.sub("", text))
 
 
-MARKS = re.compile(r"<[^>\n]*>|\{[^}\n]*\}")
+# <i>, </font ...>, <00:01.000>, {\an8}; but not "x < 5 and y > 3".
+MARKS = re.compile(r"</?[a-zA-Z][^>\n]*>|<\d[\d:.]*>|\{\\[^}\n]*\}")
+DRAWING = re.compile(r"\{[^}]*\\p[1-9][^}]*\}.*?(\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)
+LONGEST = 65535  # bytes of words in a sample of MP4
 PLAIN: dict[str, Callable[[bytes], str]] = {
-    "mov_text": _of_mov_text, "subrip": _of_marked, "webvtt": _of_marked, "ass": _of_ass,
+    "mov_text": _of_mov_text, "subrip": _of_marked, "webvtt": _of_webvtt, "ass": _of_ass,
     "srt": _of_marked, "ssa": _of_ass, "text": _of_marked,
 }  # fmt: skip
 WORDS_OF = {"webm": "webvtt", "mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}

@@ -58,11 +58,12 @@ def spool_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part.mkv")
 
 
-def check_size(path: Path, most: int | None) -> None:
+def check_size(path: Path, most: int | None, moving: bool = True) -> None:
     """Raise OptionError if a file's size is limited that cannot be."""
-    if most is not None and path.suffix.lower() not in ANIMATIONS:
-        cure = "make videos smaller with --crf or --size"
-        raise OptionError(f"--max-size {most}", f"is for {', '.join(ANIMATIONS)}", cure)
+    if most is not None and not (moving and path.suffix.lower() in ANIMATIONS):
+        cure = "make others smaller with --size, videos also with --crf"
+        reason = f"is for {', '.join(ANIMATIONS)} that move"
+        raise OptionError(f"--max-size {most}", reason, cure)
 
 
 def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
@@ -78,6 +79,8 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
     if path.suffix.lower() not in known:
         ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
         raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
+    if NUMBER.search(path.name) and not is_picture(path):
+        raise SinkError(path, "only pictures can be in a row", "leave out the number")
     _check_folder(path)
     parts = [part_of(path)]
     if path.suffix.lower() in ANIMATIONS:

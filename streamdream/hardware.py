@@ -33,7 +33,8 @@ class Maker:
 
 def _nvenc(crf: float, effort: str) -> dict[str, str]:
     preset = 1 + round(EFFORTS[effort] * 6 / 8)
-    return {"rc": "vbr", "cq": f"{crf:g}", "b": "0", "preset": f"p{preset}"}
+    # Its 0 means that it chooses.
+    return {"rc": "vbr", "cq": f"{max(1.0, crf):g}", "b": "0", "preset": f"p{preset}"}
 
 
 def _qsv(crf: float, effort: str) -> dict[str, str]:
@@ -65,6 +66,7 @@ MAKERS = {
     "videotoolbox": Maker("nv12", "p010le", _videotoolbox),
     "v4l2m2m": Maker("nv12", None, _v4l2m2m),
 }
+IN_HARDWARE = {"h264", "hevc", "av1", "vp9"}
 HOLDING = {"hevc", "av1"}  # codecs with more than 8 bits in hardware
 
 
@@ -78,12 +80,14 @@ class Found:
 
 
 def find(
-    kind: str, codec: Codec, size: Size, deep: bool, crf: float, effort: str
+    kind: str, codec: Codec, size: Size, deep: bool, crf: float, effort: str, second: int
 ) -> tuple[Found | None, str]:
     """The first encoder of this `kind` ("any": of all) that encodes a trial picture here.
 
-    Without one the text says why not.
+    Without one the text says why not. `second` is how many frames one lasts.
     """
+    if codec.name not in IN_HARDWARE:
+        return None, "there is none"
     reasons: list[str] = []
     for name in MAKERS if kind == "any" else [kind]:
         maker = MAKERS[name]
@@ -91,7 +95,8 @@ def find(
         if wanted is None:
             reasons.append(f"{name}: 8 bits only")
             continue
-        found = Found(encoder_name(codec.name, name), wanted, maker.settings(crf, effort))
+        settings = {**maker.settings(crf, effort), "g": str(second)}
+        found = Found(encoder_name(codec.name, name), wanted, settings)
         fault = _fault(found, size)
         if fault is None:
             return found, ""

@@ -39,13 +39,15 @@ class Counts:
     """What went not quite right while reading.
 
     `skipped` packets not decodable, `damaged` pictures that were shown all the same, `mended`
-    times, `missing` pictures that the file promised.
+    times, `missing` pictures that the file promised, `blackened` ones that are transparent
+    though the first was not, and are drawn on black.
     """
 
     skipped: int = 0
     damaged: int = 0
     mended: int = 0
     missing: int = 0
+    blackened: int = 0
 
 
 @dataclass(frozen=True)

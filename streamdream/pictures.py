@@ -14,13 +14,15 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from PIL import Image
 
-from streamdream.files import FIRST, PICTURE_FORMATS, numbered
-from streamdream.frame import Frame, eight_bits, on_black
+from streamdream.errors import SinkError
+from streamdream.files import FIRST, PICTURE_FORMATS, numbered, row_of
+from streamdream.frame import Frame, Size, eight_bits, on_black
 from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile
 from streamdream.views import square, squared
 
 SETTINGS_TAG = 0x10E  # ImageDescription of EXIF
+LARGEST = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535}  # pixels a side
 QUALITY = 95  # of JPEG and WebP
 AFTER_HEADER = 8 + 25  # bytes of a PNG up to where other chunks may come
 
@@ -36,6 +38,14 @@ def shortcomings(info: VideoInfo, title: str, deep: bool, alpha: bool, cure: str
         yield f"transparency is lost: {title} has none, it is drawn on black; {cure}"
     if info.colour.hdr:
         yield f"HDR looks pale in {title} pictures, which are not known to be HDR; see --tone-map"
+
+
+def check_side(path: Path, title: str, size: Size) -> None:
+    """Raise SinkError if a picture of `size` (h, w) is too large for its kind."""
+    most = LARGEST.get(title.upper())
+    if most is not None and max(size) > most:
+        h, w = size
+        raise SinkError(path, f"{w}x{h} is too large, {title} ends at {most}", "use png or --size")
 
 
 class PictureSink(FileSink):
@@ -86,6 +96,16 @@ class RowSink(FileSink):
         self._writer.save(PartFile(numbered(self._pattern, FIRST + self._count)), frame)
         self._count += 1
 
+    def close(self, complete: bool = True) -> None:
+        """Remove what is left of a longer row of before, which would follow this one."""
+        last = numbered(self._pattern, FIRST + self._count - 1)
+        there = row_of(self._pattern)
+        stale = there[there.index(last) + 1 :] if complete and last in there else []
+        for picture in stale:
+            picture.unlink()
+        if stale:
+            self.notices.append(f"{len(stale)} pictures of a longer row of before are removed")
+
 
 class _Writer:
     """Writes frames as pictures of one kind."""
@@ -93,6 +113,7 @@ class _Writer:
     def __init__(self, path: Path, info: VideoInfo, comment: str) -> None:
         self._kind = PICTURE_FORMATS[path.suffix.lower()]
         self._size, self._profile, self._comment = square(info), info.profile, comment
+        check_side(path, self._kind, self._size)
         png = self._kind == "PNG"
         cure = "png keeps it"
         self.notices = list(shortcomings(info, self._kind, png, self._kind != "JPEG", cure))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -224,6 +224,15 @@ class Reader:
     def origin(self) -> Fraction:
         start = self.container.start_time
         return Fraction(0) if start is None else max(Fraction(0), Fraction(start, av.time_base))
+
+    def any_picture(self, seen: Callable[[av.VideoFrame], bool]) -> bool:
+        """Whether any picture is so, on a look of its own through the file."""
+        try:
+            with self._open() as container:
+                pictures = container.decode(container.streams.video[self._number])
+                return any(seen(picture) for picture in pictures)
+        except BROKEN:
+            return False
 
     @property
     def unpacked(self) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from streamdream import backbone
 from streamdream.animation import AnimationSink
-from streamdream.codecs import check_codec, is_video
+from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
@@ -105,7 +105,7 @@ def dream_file(
     that raises Stopped ends the run early with a playable `name.part.ext`.
     """
     options, listener = options or Options(), listener or Silent()
-    target = None if target is None else Path(target)
+    target = STDOUT if str(target) == "-" else None if target is None else Path(target)
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
     if target is not None:
@@ -194,13 +194,15 @@ def open_sink(
             VideoSink(target, info, source.companions, *how, comment, options.hardware)
         )
     if is_row(target):
+        check_size(target, options.most_bytes, moving=False)
         return lambda: Behind(RowSink(target, info, also, comment))
-    one = info.still or options.frames == 1
+    one = info.still or 1 in (options.frames, info.frames)
     if target.suffix.lower() in ANIMATIONS and not (one and is_picture(target)):
         return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment, tell))
     if not one:
         cure = "add --frames 1 (and --start), name a video file, or pictures in a row: %05d.png"
         raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
+    check_size(target, options.most_bytes, moving=False)
     return lambda: PictureSink(target, info, comment)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, repeat
@@ -17,7 +18,7 @@ import numpy as np
 
 from streamdream.colour import BT709, Colour, Light, ToRGB, has_alpha, is_deep, siting
 from streamdream.companions import Companions, Feed
-from streamdream.frame import Frame, Levels, Size
+from streamdream.frame import Frame, Levels, Size, on_black, white
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.mending import LATE, Clock, is_mirrored
 from streamdream.profiles import ToSRGB, icc_of
@@ -25,6 +26,7 @@ from streamdream.reader import BROKEN, Reader
 
 NO_END = ("asf",)  # formats whose pictures are said to last as long as the sound
 WIDEST = Fraction(8)  # shape of a pixel; what is said beyond is wrong
+LOOKED_AT = 4  # pictures of a row, to see whether they are transparent
 ENDS_EARLY = 2  # pictures; less is rounding in the file's header
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
@@ -84,26 +86,37 @@ class VideoSource:
     def __iter__(self) -> Iterator[Frame]:
         """Frames in order, with increasing times."""
         self.companions.begin()
-        last = self._first[0]
         pictures = chain([self._first], self._pictures)
+        end = self._origin
         for index, (picture, time) in enumerate(pictures):
-            duration, last = _duration(picture), picture
+            duration = _duration(picture)
             final = index + 1 == self._wanted
+            following = next(pictures, None) if final else None
+            if following is not None:  # the last one is shown until the next would have been
+                duration = following[1] - time
+            end = time + self._shift + (duration or self._reader.usual)
             if final:
-                # It is shown until the next one would have been.
-                following = next(pictures, None)
-                end = self._shown_until(picture, None if following is None else following[1])
                 self._until = self._feed.end = end
-                duration = end - self._shift - time
-            pixels, alpha = self._to_rgb(picture)
-            seen = self._upright(pixels if self._profile is None else self._profile(pixels))
-            clear = None if alpha is None else self._upright(alpha)
-            yield Frame(seen, time, index, duration, clear)
+            yield self._frame(picture, time, index, duration)
             if final:
                 break
         else:
-            self._compare(self._shown_until(last))
+            self._compare(end)
         self._drain()
+
+    def _frame(
+        self, picture: av.VideoFrame, time: Fraction, index: int, duration: Fraction | None
+    ) -> Frame:
+        pixels, alpha = self._to_rgb(picture)
+        seen = self._upright(pixels if self._profile is None else self._profile(pixels))
+        clear = None if alpha is None else self._upright(alpha)
+        frame = Frame(seen, time, index, duration, clear)
+        if clear is None or self.info.alpha:
+            return frame
+        if clear.min() < white(seen):
+            self.counts.blackened += 1
+            frame = replace(frame, pixels=on_black(frame))
+        return replace(frame, alpha=None)
 
     def _upright(self, coded: Levels) -> Levels:
         seen = np.flipud(coded) if self._mirrored else coded
@@ -209,9 +222,11 @@ class VideoSource:
         if tone_map:
             told = "HDR becomes ordinary video (BT.709) by tone-mapping: highlights are compressed"
             self.notices.append(told)
+        elif self._reading.tone_map:
+            self.notices.append("--tone-map changes nothing: this is not HDR")
         deep = deep and not tone_map
         chroma = siting(self.codec, colour, first)
-        self._to_rgb = ToRGB(colour, (h, w), deep, alpha, tone_map, chroma)
+        self._to_rgb = ToRGB(colour, (h, w), deep, has_alpha(first), tone_map, chroma)
         if self._turns % 2:
             h, w, aspect = w, h, 1 / aspect
         return VideoInfo(
@@ -233,10 +248,18 @@ class VideoSource:
         """Whether pictures are transparent; that photos and GIFs could be means little."""
         if not has_alpha(first):
             return False
-        seldom = self._reader.still or self._reader.container.format.name in ("gif", "apng")
-        if seldom or self._reader.unpacked:
-            return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
+        short = self._reader.container.format.name in ("gif", "apng") or self._reader.unpacked
+        if short and not self.input.piped:
+            return self._reader.any_picture(_is_seen_through)
+        rows = bool(self.input.files)
+        if self._reader.still or rows or first.format.has_palette:
+            return _is_seen_through(first) or (rows and any(map(_is_clear_file, self._some())))
         return True
+
+    def _some(self) -> list[Path]:
+        """A few pictures of a row, from its beginning to its end."""
+        files = self.input.files
+        return [files[i * (len(files) - 1) // LOOKED_AT] for i in range(LOOKED_AT + 1)]
 
     def _look_at_profile(self) -> bytes | None:
         """The ICC profile of photos if they stay in it; else they are brought to sRGB."""
@@ -247,7 +270,8 @@ class VideoSource:
             return found
         self._profile = ToSRGB.by(found)
         if self._profile is not None:
-            self.notices.append(f"colours are brought from {self._profile.name} to sRGB")
+            bits = ", in 8 bits" if is_deep(self._first[0]) else ""
+            self.notices.append(f"colours are brought from {self._profile.name} to sRGB{bits}")
         return None
 
     def _expected_frames(self) -> int | None:
@@ -327,13 +351,6 @@ class VideoSource:
                 yield picture, latest
         self._feed.release(last=True)
 
-    def _shown_until(self, picture: av.VideoFrame, following: Fraction | None = None) -> Fraction:
-        """When the last picture read ends, by the file's clock; `following` is the next's time."""
-        if following is not None:
-            return following + self._shift
-        assert self._last is not None
-        return self._last + (_duration(picture) or self._reader.usual)
-
     def _drain(self) -> None:
         """Read on for the companions' packets that belong to the pictures already read."""
         if self._until is None:
@@ -374,3 +391,15 @@ def _duration(picture: av.VideoFrame) -> Fraction | None:
     if not picture.duration or not base:
         return None
     return picture.duration * Fraction(base.numerator, base.denominator)
+
+
+def _is_seen_through(picture: av.VideoFrame) -> bool:
+    return bool((picture.to_ndarray(format="rgba")[..., 3] < 255).any())
+
+
+def _is_clear_file(path: Path) -> bool:
+    try:
+        with av.open(str(path.absolute())) as photo:
+            return any(_is_seen_through(picture) for picture in photo.decode(video=0))
+    except BROKEN:
+        return False

@@ -24,7 +24,7 @@ from streamdream.colour import ToVideo
 from streamdream.companions import Companions
 from streamdream.copies import Copies
 from streamdream.errors import SinkError
-from streamdream.frame import Frame, on_black
+from streamdream.frame import Frame, Size, on_black
 from streamdream.hardware import find
 from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile, StdoutFile
@@ -36,7 +36,6 @@ os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
 SURVIVING = {"movflags": "hybrid_fragmented+delay_moov", "flush_packets": "1"}
 # Matroska would shift all streams to let none begin before 0, as sound often does a little.
 UNSHIFTED = {"avoid_negative_ts": "disabled", "flush_packets": "1"}
-
 HOUR = 3600  # seconds; no picture is decoded that long before it is shown
 FINEST = 1_000_000_000  # units a second that every encoder takes
 LARGEST_TIMESCALE = 100_000_000  # units a second
@@ -87,15 +86,16 @@ class VideoSink(FileSink):
         self._pixels = self._codec.form(info.deep, self._alpha)
         self._encoder = self._codec.encoder
         quality = crf if crf is not None else self._codec.crf or 0
-        second = min(600, max(12, round(info.rate or 25)))
+        self._second = second = min(600, max(12, round(info.rate or 25)))
+        self._lit = self._codec.lit
         self._settings = self._codec.options(quality, preset, second, self._alpha, info.light)
         self._size, self._aspect = info.size, info.sample_aspect
         if not container_of(Path(path)).tells_aspect(self._codec.name):
             self._size, self._aspect = square(info, self._codec.halved), Fraction(1)
-        if hardware != "none":
-            self._seek_hardware(hardware, quality, preset)
         h, w = self._size
         self._odd = (h % 2, w % 2) if self._codec.halved else (0, 0)
+        if hardware != "none":
+            self._seek_hardware(hardware, (h + self._odd[0], w + self._odd[1]), quality, preset)
         self._to_video = ToVideo((h + self._odd[0], w + self._odd[1]), info.colour, self._pixels)
         self._format = container_of(Path(path)).name
         self._base = info.time_base if info.time_base.denominator <= FINEST else Fraction(1, 90000)
@@ -202,15 +202,18 @@ class VideoSink(FileSink):
             scale *= 2
         return scale
 
-    def _seek_hardware(self, kind: str, quality: float, preset: str) -> None:
+    def _seek_hardware(self, kind: str, size: Size, quality: float, preset: str) -> None:
         info, title = self._info, self._codec.title
-        found, why = find(kind, self._codec, self._size, info.deep, quality, preset)
+        if self._alpha:
+            found, why = None, "none keeps transparency"
+        else:
+            found, why = find(kind, self._codec, size, info.deep, quality, preset, self._second)
         if found is None:
             told = f"no {'hardware' if kind == 'any' else kind} encoder for {title} works here"
             self.notices.append(f"{told} ({why}); encoding with {self._encoder}")
             return
         self._encoder, self._pixels, self._settings = found.encoder, found.pixels, found.options
-        self._alpha = False
+        self._lit = False
         self.notices.append(f"encoding with {found.encoder}")
 
     def _picture_stream(self) -> VideoStream:
@@ -257,8 +260,10 @@ class VideoSink(FileSink):
             )
         elif info.alpha and self._codec.name != usual and self._asked == "auto":
             self.notices.append(f"written as {title}, which keeps the transparency")
-        if info.light is not None and not self._codec.lit:
-            self.notices.append(f"what the HDR was mastered for is left out: {title} has no room")
+        if info.light is not None and not self._lit:
+            self.notices.append(
+                f"what the HDR was mastered for is left out: {self._encoder} has no way"
+            )
         if cut and info.colour.hdr:
             self.notices.append(
                 f"HDR in 8 bits shows bands: {title} has no more; use --codec hevc or --tone-map"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -207,3 +208,59 @@ def test_a_damaged_animation_is_told_and_leaves_nothing(
     with VideoSource(tmp_path / "in.webp") as reader:
         assert len(list(reader)) == 10
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transparency_that_comes_later_is_seen(tmp_path: Path, kind: str) -> None:
+    frames = [np.dstack([moving((64, 96))(i), np.full((64, 96), 255, np.uint8)]) for i in range(3)]
+    frames[2][:, :48, 3] = 0
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    source = tmp_path / f"in.{kind}"
+    animated(tmp_path / "%d.png", source)
+    with VideoSource(source) as reader:
+        assert reader.info.alpha
+        seen = list(reader)
+    assert [frame.alpha is not None and frame.alpha.min() for frame in seen] == [255, 255, 0]
+
+
+def test_a_row_that_is_transparent_where_nobody_looked_is_drawn_on_black(tmp_path: Path) -> None:
+    for i in range(12):
+        opacity = np.full((64, 96), 0 if i == 4 else 255, np.uint8)
+        Image.fromarray(np.dstack([moving((64, 96))(i), opacity])).save(tmp_path / f"{i:02d}.png")
+    with VideoSource(tmp_path / "%02d.png") as reader:
+        assert not reader.info.alpha
+        seen = list(reader)
+        assert reader.counts.blackened == 1
+    assert all(frame.alpha is None for frame in seen)
+    assert [int(frame.pixels.max()) > 0 for frame in seen].count(False) == 1
+
+
+def test_opaque_palettes_are_not_transparent(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.fromarray(moving()(i)).quantize().save(tmp_path / f"p{i}.png")
+    with VideoSource(tmp_path / "p%d.png") as reader:
+        assert not reader.info.alpha
+        assert len(list(reader)) == 3
+        assert reader.counts.blackened == 0
+
+
+def test_the_last_picture_stays_as_long_as_it_should(tmp_path: Path) -> None:
+    source = Film(times=(0, 100, 350, 390), time_base=Fraction(1, 1000)).write(tmp_path / "in.mkv")
+    for kind in KINDS:
+        with VideoSource(source) as reader:
+            sink = AnimationSink(tmp_path / f"o.{kind}", reader.info)
+            with sink:
+                for frame in reader:
+                    lasting = Fraction(33, 100) if frame.index == 3 else frame.duration
+                    sink.write(replace(frame, time=frame.time - 1, duration=lasting))
+        assert [ms for ms, _ in shown(tmp_path / f"o.{kind}")] == [100, 250, 40, 330]
+
+
+def test_one_picture_keeps_its_words_too(tmp_path: Path) -> None:
+    source = Film(times=(0,)).write(tmp_path / "in.mp4")
+    for kind in KINDS:
+        animated(source, tmp_path / f"out.{kind}", note="alone")
+        assert read_settings(tmp_path / f"out.{kind}") == "alone"
+        with Image.open(tmp_path / f"out.{kind}") as image:
+            assert image.size == (128, 72)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -872,3 +873,91 @@ def test_sound_all_around_stays_so(tmp_path: Path, name: str) -> None:
     for wave, pitch in zip(channels, pitches, strict=True):
         loudest = np.abs(np.fft.rfft(wave[9600:33600])).argmax() * 2
         assert loudest == pytest.approx(pitch, abs=4)
+
+
+def spoken(path: Path) -> list[tuple[float, float, str]]:
+    """When words are shown, until when, and what; as a player has them."""
+    with av.open(str(path)) as container:
+        found = []
+        for packet in container.demux(subtitles=0):
+            data = bytes(packet)
+            text = data[2:] if path.suffix == ".mp4" else data
+            if packet.pts is not None and text:
+                begin = float(packet.pts * packet.time_base)
+                end = begin + float((packet.duration or 0) * packet.time_base)
+                found.append((round(begin, 2), round(end, 2), text.decode()))
+        return found
+
+
+def test_words_end_when_they_should_in_mp4(tmp_path: Path) -> None:
+    film = Film(times=range(50), subtitles=[(0.2, 0.4, "one"), (0.8, 1.0, "two"), (1.0, 1.2, "x")])
+    through(film.write(tmp_path / "in.mkv"), tmp_path / "out.mp4")
+    assert spoken(tmp_path / "out.mp4") == [(0.2, 0.4, "one"), (0.8, 1.0, "two"), (1.0, 1.2, "x")]
+
+
+def test_words_shown_together_are_shown_together_in_mp4(tmp_path: Path) -> None:
+    cues = [(0.2, 1.4, "long"), (0.4, 0.6, "short"), (0.4, 0.8, "same"), (1.6, 1.8, "last")]
+    through(Film(times=range(50), subtitles=cues).write(tmp_path / "in.mkv"), tmp_path / "out.mp4")
+    assert spoken(tmp_path / "out.mp4") == [
+        (0.2, 0.4, "long"), (0.4, 0.6, "long\nshort\nsame"), (0.6, 0.8, "long\nsame"),
+        (0.8, 1.4, "long"), (1.6, 1.8, "last"),
+    ]  # fmt: skip
+
+
+def test_words_out_of_order_or_without_end_do_not_stop_the_run(tmp_path: Path) -> None:
+    from streamdream.copies import _Line
+
+    line = _Line()
+    samples = [s for cue in [(20, 30, "b"), (10, 25, "a")] for s in line.add(*cue)]
+    samples += line.rest()
+    assert samples == [(20, 25, "b\na"), (25, 30, "b"), (30, 30, "")]
+    film = Film(times=range(10), subtitles=[(0.0, 0.3, "long " * 20_000)])
+    through(film.write(tmp_path / "in.mkv"), tmp_path / "out.mp4")
+    assert 65_000 < len(spoken(tmp_path / "out.mp4")[0][2]) <= 65_535
+
+
+def test_marks_and_only_marks_are_taken_from_words() -> None:
+    from streamdream.copies import PLAIN
+
+    assert PLAIN["subrip"](b"x < 5 and y > 3 <b>bold</b>") == "x < 5 and y > 3 bold"
+    assert PLAIN["webvtt"](b"<c.red>Tom</c> &amp; <00:01.500>Jerry") == "Tom & Jerry"
+    drawn = b"0,0,D,,0,0,0,,{\\p1}m 0 0 l 9 9{\\p0}so\\hit"
+    assert PLAIN["ass"](drawn) == "so it"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_half_a_file_is_told_whatever_its_codec(tmp_path: Path, codec: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (50, 72, 128, 3), np.uint8)
+    film = Film(
+        lambda i: noise[i], times=range(50), codec=codec, options={"g": "5", "b": "4M"},
+        container_options={"movflags": "faststart"},
+    )  # fmt: skip
+    whole = film.write(tmp_path / "in.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    with VideoSource(tmp_path / "half.mp4") as reader:
+        seen = len(list(reader))
+        assert 10 < seen < 40
+        assert abs(seen + reader.counts.missing + reader.counts.skipped - 50) <= 3
+
+
+def test_a_shorter_row_over_a_longer_one_leaves_nothing_of_it(tmp_path: Path) -> None:
+    for count in (8, 3):
+        source = Film(times=range(count)).write(tmp_path / "in.mp4")
+        with VideoSource(source) as reader:
+            sink = RowSink(tmp_path / "%03d.jpg", reader.info, [])
+            with sink:
+                for frame in reader:
+                    sink.write(frame)
+    assert sorted(p.name for p in tmp_path.glob("*.jpg")) == ["001.jpg", "002.jpg", "003.jpg"]
+    assert sink.notices == ["5 pictures of a longer row of before are removed"]
+
+
+@pytest.mark.parametrize(("name", "limit"), [("o.webp", 16383), ("o.jpg", 65500), ("o.gif", 65535)])
+def test_pictures_too_large_for_their_kind_are_told_at_once(
+    tmp_path: Path, name: str, limit: int
+) -> None:
+    with VideoSource(Film(times=(0,)).write(tmp_path / "in.mp4")) as reader:
+        info = replace(reader.info, size=(2, limit + 1))
+    kind = AnimationSink if name.endswith("gif") else PictureSink
+    with pytest.raises(SinkError, match=f"ends at {limit}; use png or --size"):
+        kind(tmp_path / name, info)
