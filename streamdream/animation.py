@@ -42,6 +42,7 @@ MOST_RATE = 50  # pictures a second; browsers slow down what is faster
 CALM = 30  # pictures a second that an animation falls back to first
 SMALLEST = 64  # px; below this fewer pictures are the lesser evil
 PALETTE_SIDE, PALETTE_FRAMES = 180, 100  # what more there is to see has few other colours
+CLEAR = 255  # where palettegen puts the transparent colour
 SLOWEST = 5  # pictures a second
 TRIES = 10
 FULL = 0.85  # share of the allowed size from which nothing more is tried
@@ -66,6 +67,19 @@ def _note_gif(path: Path, comment: str, size: Size) -> None:
         os.replace(moved, path)
     finally:
         moved.unlink(missing_ok=True)
+
+
+def _clear_after(packet: Packet) -> None:
+    """Let a picture of a GIF leave nothing behind for the next, which may be transparent.
+
+    libav does so only after pictures that are transparent themselves.
+    """
+    data = bytearray(bytes(packet))
+    place = data.find(b"\x21\xf9\x04")  # the graphic control extension (GIF89a, 23)
+    if place >= 0:
+        data[place + 3] = data[place + 3] & 0xE3 | 2 << 2 | 1
+        data[place + 6] = CLEAR  # or readers take the background for opaque
+        packet.update(bytes(data))
 
 
 def _note_webp(path: Path, comment: str, size: Size) -> None:
@@ -358,6 +372,8 @@ class AnimationSink(FileSink):
             for packet in packets:
                 packet.duration = durations.pop(packet.pts or 0, 0)
                 written += packet.size
+                if kind.name == "gif" and self._info.alpha:
+                    _clear_after(packet)
                 out.mux(packet)
 
         with (
@@ -368,6 +384,8 @@ class AnimationSink(FileSink):
             stream = cast(VideoStream, out.add_stream(kind.encoder, rate=round(1 / kind.unit)))
             stream.height, stream.width, stream.pix_fmt = h, w, kind.pixels
             stream.options = dict(kind.options)
+            if kind.name == "gif" and self._info.alpha:
+                stream.options = {"gifflags": "-offsetting-transdiff"}
             if quality is not None:
                 stream.options = {**kind.options, "quality": str(quality)}
             stream.codec_context.time_base = kind.unit

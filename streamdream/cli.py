@@ -150,7 +150,8 @@ def _run(source: str, output: Path | None, options: opts.Options) -> int:
     if output is None:
         return 0
     if not outcome.complete:
-        kept = f"{outcome.path} holds {outcome.frames} frames"
+        left = outcome.path and output.with_name(outcome.path.name)  # as it was typed
+        kept = f"{left} holds {outcome.frames} frames"
         kept += "" if output is not None and is_row(output) else " and can be played"
         if outcome.frames == 0 or outcome.path is None:
             kept = "nothing was written"

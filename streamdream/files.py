@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from streamdream.codecs import CONTAINERS, STDOUT
@@ -75,12 +76,7 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
         if sys.stdout is not None and sys.stdout.isatty():
             raise SinkError("standard output", "is a terminal", "pipe it into a program or a file")
         return
-    known = list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS]))
-    if path.suffix.lower() not in known:
-        ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
-        raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
-    if NUMBER.search(path.name) and not is_picture(path):
-        raise SinkError(path, "only pictures can be in a row", "leave out the number")
+    _check_name(path)
     _check_folder(path)
     parts = [part_of(path)]
     if path.suffix.lower() in ANIMATIONS:
@@ -100,6 +96,18 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
         if part.exists():
             told = "is left from an interrupted run"
             raise SinkError(part, told, "move it away, or give --overwrite")
+
+
+def _check_name(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            raise SinkError(path, "is a folder", "name a file in it")
+    known = list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS]))
+    if path.suffix.lower() not in known:
+        ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
+        raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))
+    if NUMBER.search(path.name) and path.suffix.lower() in (".gif", ".apng"):
+        raise SinkError(path, "holds all frames in one file", "leave out the number")
 
 
 def _check_folder(path: Path) -> None:

@@ -65,6 +65,7 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         """A file for this path; `part` is where it is until then."""
+        self._named = path
         self.path = path.absolute()
         self.part = part_of(self.path)
 
@@ -85,8 +86,10 @@ class PartFile:
 
     def fault(self, fault: BaseException, kept: Path | None) -> SinkError:
         """What to tell of a fault, and of a file that holds what was done."""
-        there = kept is not None and kept.exists()
-        return write_error(self.path, fault, f"{kept} holds what was done" if there else "")
+        cure = ""
+        if kept is not None and kept.exists():
+            cure = f"{self._named.with_name(kept.name)} holds what was done"
+        return write_error(self._named, fault, cure)
 
 
 class StdoutFile:

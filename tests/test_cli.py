@@ -118,6 +118,8 @@ MISTAKES = {
     "crf of a gif": (["film.mp4", "-o", "out.gif", "--crf", "20"], 2, "is for videos, not .gif"),
     "size of a video": (["film.mp4", "-o", "out.mp4", "--max-size", "8MB"], 2, "is for .gif"),
     "no such size": (["film.mp4", "-o", "out.gif", "--max-size", "big"], 2, "as 8MB"),
+    "gif in a row": (["film.mp4", "-o", "a%d.gif"], 4, "holds all frames in one file; leave out"),
+    "folder as output": (["film.mp4", "-o", "/tmp"], 4, "/tmp: is a folder; name a file in it"),
     "no such view": (["film.mp4", "-o", "out.mp4", "--view", "both"], 2, "--view both: should be"),
     "left frames": (["film.mp4", "-o", "gone.gif"], 4, "gone.gif.part.mkv: is left from an inte"),
     "no rate": (["film.mp4", "-o", "out.mp4", "--rate", "0"], 2, "a rate goes from 0.001"),
