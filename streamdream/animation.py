@@ -8,8 +8,6 @@ also what an interrupted run leaves.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from array import array
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
@@ -29,11 +27,12 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
+from streamdream.chunks import clear_after, note_gif, note_png, note_webp, unblend
 from streamdream.errors import SinkError
 from streamdream.files import spool_of
 from streamdream.frame import Frame, Size, eight_bits
 from streamdream.info import VideoInfo
-from streamdream.pictures import check_side, settings_exif, shortcomings, text_chunk
+from streamdream.pictures import check_side, shortcomings
 from streamdream.profiles import ToSRGB
 from streamdream.sinks import FileSink, PartFile, Stopped
 from streamdream.views import square, squared
@@ -42,7 +41,6 @@ MOST_RATE = 50  # pictures a second; browsers slow down what is faster
 CALM = 30  # pictures a second that an animation falls back to first
 SMALLEST = 64  # px; below this fewer pictures are the lesser evil
 PALETTE_SIDE, PALETTE_FRAMES = 180, 100  # what more there is to see has few other colours
-CLEAR = 255  # where palettegen puts the transparent colour
 SLOWEST = 5  # pictures a second
 TRIES = 10
 FULL = 0.85  # share of the allowed size from which nothing more is tried
@@ -50,82 +48,6 @@ TICK = Fraction(1, 1000)
 
 Shown = Generator[tuple[int, int, av.VideoFrame], None, None]
 """Time and duration in the animation's units, and the picture."""
-
-
-def _note_gif(path: Path, comment: str, size: Size) -> None:
-    """Put a comment extension (GIF89a, 24) before the first picture, where it is looked for."""
-    text = comment.encode()
-    pieces = (text[i : i + 255] for i in range(0, len(text), 255))
-    note = b"".join(bytes([len(piece)]) + piece for piece in pieces)
-    moved = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(path, "rb") as before, open(moved, "wb") as after:
-            head = before.read(13)
-            colours = 3 * 2 ** (1 + (head[10] & 7)) if head[10] & 0x80 else 0
-            after.write(head + before.read(colours) + b"\x21\xfe" + note + b"\x00")
-            shutil.copyfileobj(before, after)
-        os.replace(moved, path)
-    finally:
-        moved.unlink(missing_ok=True)
-
-
-def _clear_after(packet: Packet) -> None:
-    """Let a picture of a GIF leave nothing behind for the next, which may be transparent.
-
-    libav does so only after pictures that are transparent themselves.
-    """
-    data = bytearray(bytes(packet))
-    place = data.find(b"\x21\xf9\x04")  # the graphic control extension (GIF89a, 23)
-    if place >= 0:
-        data[place + 3] = data[place + 3] & 0xE3 | 2 << 2 | 1
-        data[place + 6] = CLEAR  # or readers take the background for opaque
-        packet.update(bytes(data))
-
-
-def _note_webp(path: Path, comment: str, size: Size) -> None:
-    """Put an EXIF chunk at the end of an extended file (WebP container specification)."""
-    text = settings_exif(comment).tobytes()
-    with open(path, "rb+") as file:
-        head = file.read(21)
-        if head[12:16] != b"VP8X":  # one picture, which says nothing more of itself
-            file.seek(12)
-            data = file.read()
-            file.seek(12)
-            sides = b"".join((side - 1).to_bytes(3, "little") for side in reversed(size))
-            file.write(b"VP8X" + (10).to_bytes(4, "little") + b"\x10\0\0\0" + sides + data)
-            file.seek(0)
-            head = file.read(21)
-        file.seek(20)
-        file.write(bytes([head[20] | 0x08]))  # that there is one
-        file.seek(0, os.SEEK_END)
-        file.write(b"EXIF" + len(text).to_bytes(4, "little") + text + b"\0" * (len(text) % 2))
-        length = file.tell() - 8
-        file.seek(4)
-        file.write(length.to_bytes(4, "little"))
-
-
-def _unblend(path: Path) -> None:
-    """Let every picture take the place of the one before instead of being drawn over it."""
-    with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        place = 12
-        while place + 24 <= end:
-            file.seek(place)
-            head = file.read(24)
-            if head[:4] == b"ANMF":
-                file.seek(place + 23)
-                file.write(bytes([head[23] | 0x02]))
-            length = int.from_bytes(head[4:8], "little")
-            place += 8 + length + length % 2
-
-
-def _note_png(path: Path, comment: str, size: Size) -> None:
-    """Put a text chunk before the last one."""
-    with open(path, "rb+") as file:
-        file.seek(-12, os.SEEK_END)
-        last = file.read(12)
-        file.seek(-12, os.SEEK_END)
-        file.write(text_chunk(comment) + last)
 
 
 @dataclass(frozen=True)
@@ -151,14 +73,14 @@ class Kind:
 
 LOOP = {"loop": "0"}
 KINDS = {
-    ".gif": Kind("gif", "GIF", "gif", "pal8", Fraction(1, 100), LOOP, _note_gif, least=2),
+    ".gif": Kind("gif", "GIF", "gif", "pal8", Fraction(1, 100), LOOP, note_gif, least=2),
     # A little less effort than usual: half the time for 4% more bytes.
     ".webp": Kind(
-        "webp", "WebP", "libwebp", "bgra", TICK, LOOP, _note_webp,
+        "webp", "WebP", "libwebp", "bgra", TICK, LOOP, note_webp,
         qualities=(82, 60), options={"compression_level": "2"},
     ),
     ".apng": Kind(
-        "apng", "APNG", "apng", "rgba", TICK, {"plays": "0"}, _note_png,
+        "apng", "APNG", "apng", "rgba", TICK, {"plays": "0"}, note_png,
         options={"compression_level": "2", "pred": "paeth"},
     ),
 }  # fmt: skip
@@ -245,7 +167,6 @@ class AnimationSink(FileSink):
         self._tell = tell or (lambda text: None)
         self._spool = spool_of(self._file.path)
         self._palette: av.VideoFrame | None = None
-        self._count = 0
         self._begin: Fraction | None = None
         self._end = Fraction(0)
         self._closed = False
@@ -281,7 +202,6 @@ class AnimationSink(FileSink):
             self._container.mux(self._stream.encode(picture))
         except (FFmpegError, OSError) as fault:
             raise self._abandoned(fault) from None
-        self._count += 1
 
     def close(self, complete: bool = True) -> None:
         """Make the animation of the frames if they are `complete`; raises SinkError."""
@@ -291,10 +211,10 @@ class AnimationSink(FileSink):
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            if complete and self._count:
+            if complete and len(self._times):
                 self._make()
                 self._file.complete()
-            if complete or not self._count:
+            if complete or not len(self._times):
                 self._spool.unlink(missing_ok=True)
         except Stopped:
             self._file.forget()
@@ -373,7 +293,7 @@ class AnimationSink(FileSink):
                 packet.duration = durations.pop(packet.pts or 0, 0)
                 written += packet.size
                 if kind.name == "gif" and self._info.alpha:
-                    _clear_after(packet)
+                    clear_after(packet)
                 out.mux(packet)
 
         with (
@@ -401,9 +321,9 @@ class AnimationSink(FileSink):
                     break
             mux(stream.encode(None))
         if self._most is not None and written > self._most:
-            return max(written, round(written / shown * self._count / form.every))
+            return max(written, round(written / shown * len(self._times) / form.every))
         if kind.name == "webp" and self._info.alpha:
-            _unblend(path)
+            unblend(path)
         if self._comment:
             kind.note(path, self._comment, form.size)
         return path.stat().st_size
@@ -412,7 +332,7 @@ class AnimationSink(FileSink):
         """Options of the container; APNG wants to know beforehand how long the last is shown."""
         if self._kind.name != "apng":
             return self._kind.forever
-        last = self._times[(self._count - 1) // form.every * form.every]
+        last = self._times[(len(self._times) - 1) // form.every * form.every]
         return {
             **self._kind.forever,
             "final_delay": f"{max(1, round(self._end / TICK) - last)}/1000",
@@ -421,7 +341,7 @@ class AnimationSink(FileSink):
     def _small(self) -> Form:
         """A form in which all colours are there, but looking for them is quick."""
         small = self._form.scaled(min(1.0, PALETTE_SIDE / min(self._form.size)))
-        return replace(small, every=max(self._form.every, self._count // PALETTE_FRAMES))
+        return replace(small, every=max(self._form.every, len(self._times) // PALETTE_FRAMES))
 
     def _shown(self, form: Form, how: Interpolation = Interpolation.BICUBIC) -> Shown:
         """The frames that waited, as an animation has them."""

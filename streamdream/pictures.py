@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from PIL import Image
 
+from streamdream.chunks import chunk, settings_exif, text_chunk
 from streamdream.errors import SinkError
 from streamdream.files import FIRST, PICTURE_FORMATS, numbered, row_of
 from streamdream.frame import Frame, Size, eight_bits, on_black
@@ -21,7 +22,6 @@ from streamdream.info import VideoInfo
 from streamdream.sinks import FileSink, PartFile
 from streamdream.views import square, squared
 
-SETTINGS_TAG = 0x10E  # ImageDescription of EXIF
 LARGEST = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535}  # pixels a side
 QUALITY = 95  # of JPEG and WebP
 AFTER_HEADER = 8 + 25  # bytes of a PNG up to where other chunks may come
@@ -60,9 +60,10 @@ class PictureSink(FileSink):
         self.part = None
 
     def write(self, frame: Frame) -> None:
-        """Take the one frame; a second one is an error of the caller."""
+        """Take the one frame; raises SinkError at a second one, as where a header told of one."""
         if self._frame is not None:
-            raise ValueError("a picture file holds one frame")
+            told = "a picture file holds one frame, the input has more"
+            raise SinkError(self._file.path, told, "add --frames 1")
         self._frame = frame
 
     def close(self, complete: bool = True) -> None:
@@ -97,14 +98,11 @@ class RowSink(FileSink):
         self._count += 1
 
     def close(self, complete: bool = True) -> None:
-        """Remove what is left of a longer row of before, which would follow this one."""
-        last = numbered(self._pattern, FIRST + self._count - 1)
-        there = row_of(self._pattern)
-        stale = there[there.index(last) + 1 :] if complete and last in there else []
-        for picture in stale:
-            picture.unlink()
-        if stale:
-            self.notices.append(f"{len(stale)} pictures of a longer row of before are removed")
+        """Tell of what is left of a longer row of before: it would follow this one."""
+        left = len(row_of(self._pattern)) - self._count
+        if complete and left > 0:
+            some = "1 picture" if left == 1 else f"{left} pictures"
+            self.notices.append(f"{some} of a longer row of before are left behind this one")
 
 
 class _Writer:
@@ -142,13 +140,6 @@ class _Writer:
         image.save(path, self._kind, quality=QUALITY, icc_profile=self._profile or b"", **more)
 
 
-def settings_exif(comment: str) -> Image.Exif:
-    """EXIF data with a text in them."""
-    data = Image.Exif()
-    data[SETTINGS_TAG] = comment.encode()  # Pillow would make text ASCII
-    return data
-
-
 def png(frame: Frame, comment: str, profile: bytes | None = None) -> bytes:
     """A PNG of 8 or 16 bits a colour: libav's, with a text and an ICC profile.
 
@@ -171,14 +162,3 @@ def png(frame: Frame, comment: str, profile: bytes | None = None) -> bytes:
         chunks = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)) + chunks
     made = b"".join(bytes(packet) for packet in packets)
     return made[:AFTER_HEADER] + chunks + made[AFTER_HEADER:]
-
-
-def text_chunk(comment: str) -> bytes:
-    """A comment as PNG keeps it (iTXt; PNG specification, 11.3.3.4)."""
-    return chunk(b"iTXt", b"Comment\0\0\0\0\0" + comment.encode())
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file."""
-    check = zlib.crc32(kind + data).to_bytes(4, "big")
-    return len(data).to_bytes(4, "big") + kind + data + check

@@ -14,6 +14,7 @@ import torch
 
 from streamdream import backbone
 from streamdream.animation import AnimationSink
+from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
@@ -23,7 +24,7 @@ from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import check_file, locate
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
-from streamdream.pictures import SETTINGS_TAG, PictureSink, RowSink
+from streamdream.pictures import PictureSink, RowSink
 from streamdream.pipeline import Picture, redraw
 from streamdream.sinks import Sink, Stopped
 from streamdream.sources import VideoSource

@@ -103,6 +103,18 @@ def test_only_codecs_that_need_it_get_even_sides(tmp_path: Path, codec: str, siz
     assert pictures(tmp_path / "out.mkv")[0].shape[:2] == size
 
 
+def greys(levels: np.ndarray, pts: int) -> av.VideoFrame:
+    """Columns of grey, in ten bits of limited range."""
+    frame = av.VideoFrame(len(levels), 64, "yuv420p10le")
+    for k, plane in enumerate(frame.planes):
+        rows = np.full((plane.height, plane.line_size // 2), 512, np.uint16)
+        if k == 0:
+            rows[:, : len(levels)] = levels
+        plane.update(rows.tobytes())
+    frame.pts, frame.time_base = pts, Fraction(1, 25)
+    return frame
+
+
 def ramp(path: Path) -> Path:
     """Ten bits of grey that 8 bits cannot tell apart."""
     levels = np.linspace(200, 520, 320).round().astype(np.uint16)
@@ -111,14 +123,7 @@ def ramp(path: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = 320, 64, "yuv420p10le"
         stream.codec_context.color_range = 1
         for i in range(3):
-            frame = av.VideoFrame(320, 64, "yuv420p10le")
-            for k, plane in enumerate(frame.planes):
-                rows = np.full((plane.height, plane.line_size // 2), 512, np.uint16)
-                if k == 0:
-                    rows[:, :320] = levels
-                plane.update(rows.tobytes())
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            out.mux(stream.encode(frame))
+            out.mux(stream.encode(greys(levels, i)))
         out.mux(stream.encode(None))
     return path
 
@@ -235,14 +240,7 @@ def lit(path: Path, transfer: int = 16) -> Path:
         context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
         context.color_range = 1
         for i in range(4):
-            frame = av.VideoFrame(128, 64, "yuv420p10le")
-            for k, plane in enumerate(frame.planes):
-                rows = np.full((plane.height, plane.line_size // 2), 512, np.uint16)
-                if k == 0:
-                    rows[:, :128] = np.linspace(64, 940, 128)
-                plane.update(rows.tobytes())
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            out.mux(stream.encode(frame))
+            out.mux(stream.encode(greys(np.linspace(64, 940, 128), i)))
         out.mux(stream.encode(None))
     return path
 
