@@ -21,7 +21,7 @@ from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
-from streamdream.options import SMALLEST, Options
+from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
 WARM_JITTER = 12  # px; more of it boils once a dream is carried, less lets the grid show
@@ -265,7 +265,7 @@ class Dream:
         self._slope = Replayed(steepest)
 
     def __call__(
-        self, image: Image, carried: Carried, options: Options, index: int
+        self, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
         """Yield the dream after every gradient step; the last one is the result.
 
@@ -294,7 +294,7 @@ class Dream:
         )
         return dream(self.backbone, image, carried.delta, recipe, self._slope)
 
-    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+    def response(self, image: Image, result: Image, options: Look) -> Scalar:
         """How many bits more the layers respond to the result than to the image.
 
         Half the log2 of the ratio of mean squares, mean over layers. Pictures larger than a

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from cyclopts import Group, Parameter, Token
 from pydantic import (
@@ -109,6 +109,12 @@ Size = Annotated[str, AfterValidator(_size)]
 Bytes = Annotated[str, AfterValidator(_bytes)]
 Rate = Annotated[str, BeforeValidator(_rate)]
 
+
+def slides(*slider: float) -> dict[str, Any]:
+    """Marks a field that can be changed while a dream runs; sliders go from ... to."""
+    return {"slides": slider}
+
+
 DREAM = Group("Dream", sort_key=1)
 COHERENCE = Group("Coherence", sort_key=2)
 PIECE = Group("Which part, which size", sort_key=3)
@@ -123,12 +129,14 @@ class Look(BaseModel):
 
     model: Annotated[str, Parameter(group=DREAM)] = Field(
         default="efficientnet-lite0",
+        json_schema_extra=slides(),
         description="Network that dreams: efficientnet-lite0 or vgg19.",
     )
     layers: Annotated[
         Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
     ] = Field(
         default=(),
+        json_schema_extra=slides(),
         description="Layers to excite, with commas between: block8,block12. "
         "By default the model's most beautiful ones.",
     )
@@ -136,15 +144,21 @@ class Look(BaseModel):
         default=4,
         ge=1,
         le=16,
+        json_schema_extra=slides(1, 6),
         description="Sizes dreamed at, from small and bold to full and fine.",
     )
     octave_scale: Annotated[float, Parameter(group=DREAM)] = Field(
-        default=1.4, gt=1, le=4, description="Ratio of one octave's size to the next."
+        default=1.4,
+        gt=1,
+        le=4,
+        json_schema_extra=slides(1.1, 2),
+        description="Ratio of one octave's size to the next.",
     )
     steps: Annotated[int, Parameter(group=DREAM)] = Field(
         default=10,
         ge=0,
         le=1000,
+        json_schema_extra=slides(0, 30),
         description="Gradient steps per octave for a frame that starts from nothing: "
         "the first one, after a cut, or with --memory 0.",
     )
@@ -152,25 +166,36 @@ class Look(BaseModel):
         default=1,
         ge=0,
         le=1000,
+        json_schema_extra=slides(0, 6),
         description="The same on top of a carried dream; the finest octave gets half of them.",
     )
     step_size: Annotated[float, Parameter(group=DREAM)] = Field(
-        default=1.5, gt=0, le=64, description="Mean change of one step, in grey levels of 255."
+        default=1.5,
+        gt=0,
+        le=64,
+        json_schema_extra=slides(0.25, 6),
+        description="Mean change of one step, in grey levels of 255.",
     )
     jitter: Annotated[int, Parameter(group=DREAM)] = Field(
         default=32,
         ge=0,
         le=256,
+        json_schema_extra=slides(0, 32),
         description="Largest random shift under the network's grid, in pixels; "
         "at most 12 on top of a carried dream.",
     )
     strength: Annotated[float, Parameter(group=DREAM)] = Field(
-        default=1.0, ge=0, le=4, description="How much of the dream is shown; never fed back."
+        default=1.0,
+        ge=0,
+        le=4,
+        json_schema_extra=slides(0, 2),
+        description="How much of the dream is shown; never fed back.",
     )
     work_size: Annotated[int, Parameter(group=DREAM)] = Field(
         default=270,
         ge=SMALLEST,
         le=4320,
+        json_schema_extra=slides(64, 480),
         description="Lines dreamed at (columns of a portrait) in standard quality; the result "
         "is added to the full-size source. Cost follows it.",
     )
@@ -187,23 +212,72 @@ class Look(BaseModel):
         "pictures are dreamed in overlapping pieces. Less takes less memory.",
     )
     seed: Annotated[int, Parameter(group=DREAM)] = Field(
-        default=0, ge=0, lt=2**63, description="Seed of all randomness."
+        default=0,
+        ge=0,
+        lt=2**63,
+        json_schema_extra=slides(0, 999),
+        description="Seed of all randomness.",
     )
     memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
         default=3.0,
         ge=0,
         le=3600,
+        json_schema_extra=slides(0.2, 12),
         description="Longest time constant, in seconds, of the carried dream's fading; it fades "
         "sooner while it is too strong. 0 dreams every frame on its own.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
-        Field(default="dis", description="Optical flow that carries the dream along.")
+        Field(
+            default="dis",
+            json_schema_extra=slides(),
+            description="Optical flow that carries the dream along.",
+        )
     )
     precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=RUN)] = Field(
         default="auto",
         description="Numbers that the network computes with; auto takes bf16 where the "
         "hardware is faster with it.",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        models.card(self.model).check_layers(self.layers)
+        if self.memory == 0 and self.steps == 0:
+            raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
+        return self
+
+    @property
+    def chosen_layers(self) -> tuple[str, ...]:
+        """The layers asked for, or the model's own choice."""
+        return self.layers or models.card(self.model).default_layers
+
+    @property
+    def finer(self) -> int:
+        """How many octaves finer than standard quality this one is."""
+        return {"draft": -1, "standard": 0, "fine": 2}[self.quality]
+
+    @property
+    def lines(self) -> int:
+        """The lines dreamed at: `work_size` as `quality` has it."""
+        return max(SMALLEST, round(self.work_size * self.octave_scale**self.finer))
+
+    def octaves_at(self, size: tuple[int, int]) -> int:
+        """How many octaves a picture (h, w) at work size has, from the same smallest one.
+
+        A source with too few lines has no room for finer octaves.
+        """
+        room = math.log(min(size) / self.work_size, self.octave_scale)
+        return max(1, self.octaves + min(self.finer, max(0, round(room))))
+
+    def at(self, time: Fraction) -> Self:
+        """The options in force at a time of the stream, in seconds."""
+        return self
+
+    def as_comment(self) -> str:
+        """The look as one line of text, for the output's metadata; `recorded` reads it."""
+        return RECORD_MARK + json.dumps(
+            self.model_dump(mode="json", include=set(Look.model_fields))
+        )
 
 
 class Options(Look):
@@ -286,38 +360,12 @@ class Options(Look):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _in_order(self) -> Self:
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(
                 f"--end {float(self.end):g} is not after --start {float(self.start):g}"
             )
-        models.card(self.model).check_layers(self.layers)
-        if self.memory == 0 and self.steps == 0:
-            raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
         return self
-
-    @property
-    def chosen_layers(self) -> tuple[str, ...]:
-        """The layers asked for, or the model's own choice."""
-        return self.layers or models.card(self.model).default_layers
-
-    @property
-    def finer(self) -> int:
-        """How many octaves finer than standard quality this one is."""
-        return {"draft": -1, "standard": 0, "fine": 2}[self.quality]
-
-    @property
-    def lines(self) -> int:
-        """The lines dreamed at: `work_size` as `quality` has it."""
-        return max(SMALLEST, round(self.work_size * self.octave_scale**self.finer))
-
-    def octaves_at(self, size: tuple[int, int]) -> int:
-        """How many octaves a picture (h, w) at work size has, from the same smallest one.
-
-        A source with too few lines has no room for finer octaves.
-        """
-        room = math.log(min(size) / self.work_size, self.octave_scale)
-        return max(1, self.octaves + min(self.finer, max(0, round(room))))
 
     @property
     def exact_rate(self) -> Fraction:
@@ -341,16 +389,6 @@ class Options(Look):
         width, height = self.size.split("x")
         return int(height), int(width)
 
-    def at(self, time: Fraction) -> Options:
-        """The options in force at a time of the stream, in seconds."""
-        return self
-
-    def record(self) -> str:
-        """The look as one line of text, for the output's metadata; `recorded` reads it."""
-        return RECORD_MARK + json.dumps(
-            self.model_dump(mode="json", include=set(Look.model_fields))
-        )
-
 
 class Flags(Options):
     """Options from the command line alone: fields are checked, what they mean together is not.
@@ -362,12 +400,16 @@ class Flags(Options):
     def _consistent(self) -> Self:
         return self
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        return self
+
 
 RECORD_MARK = "streamdream settings: "
 
 
 def recorded(text: str, place: str) -> dict[str, object]:
-    """The look that `Options.record` wrote somewhere into a text; raises OptionError if none."""
+    """The look that `Look.as_comment` wrote somewhere into a text; raises OptionError if none."""
     _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
     try:
         values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
@@ -384,19 +426,19 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
-def read_preset(name: str) -> dict[str, object]:
+def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
     """The values of a preset: one of the package's by name, or a TOML file by path."""
     if name.endswith(".toml") or "/" in name or "\\" in name:
-        return read_toml(Path(name), "--preset")
+        return read_toml(Path(name), "--preset", kind)
     if name not in preset_names():
         raise OptionError(
             f"--preset {name}", "no such preset", near(name, preset_names(), "presets")
         )
     text = (resources.files("streamdream") / "presets" / f"{name}.toml").read_text("utf-8")
-    return _parsed_toml(text, f"preset {name}")
+    return _parsed_toml(text, f"preset {name}", kind)
 
 
-def read_toml(path: Path, option: str) -> dict[str, object]:
+def read_toml(path: Path, option: str, kind: type[Look] = Options) -> dict[str, object]:
     """The values of a TOML file whose keys are option names, with dashes or underscores."""
     try:
         text = path.read_text("utf-8")
@@ -404,15 +446,15 @@ def read_toml(path: Path, option: str) -> dict[str, object]:
         raise OptionError(f"{option} {path}", fault.strerror or str(fault)) from None
     except UnicodeDecodeError:
         raise OptionError(f"{option} {path}", "is not a text file in UTF-8") from None
-    return _parsed_toml(text, f"{option} {path}")
+    return _parsed_toml(text, f"{option} {path}", kind)
 
 
-def _parsed_toml(text: str, place: str) -> dict[str, object]:
+def _parsed_toml(text: str, place: str, kind: type[Look]) -> dict[str, object]:
     try:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise OptionError(place, f"not valid TOML: {fault}") from None
-    known = {key.replace("_", "-"): key for key in Options.model_fields}
+    known = {key.replace("_", "-"): key for key in kind.model_fields}
     found: dict[str, object] = {}
     for key, value in values.items():
         if key.replace("_", "-") not in known:
@@ -423,13 +465,21 @@ def _parsed_toml(text: str, place: str) -> dict[str, object]:
 
 
 def build(*layers: Mapping[str, object], place: str = "") -> Options:
-    """Options from mappings of values, each over the one before.
+    """Options of a run from mappings of values; see `made`."""
+    return made(Options, *layers, place=place)
+
+
+Kind = TypeVar("Kind", bound=Look)
+
+
+def made(kind: type[Kind], *layers: Mapping[str, object], place: str = "") -> Kind:
+    """Options of a kind from mappings of values, each over the one before.
 
     Raises OptionError (or ModelError) that names the option as it is typed.
     """
     values = {key: value for layer in layers for key, value in layer.items()}
     try:
-        return Options.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as fault:
         raise one_line(fault, place) from None
 

@@ -27,7 +27,7 @@ from streamdream.errors import ModelError
 from streamdream.frame import Delta, Frame, Image, Mask, composite, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
-from streamdream.options import Options
+from streamdream.options import Look, Options
 from streamdream.threads import ahead
 from streamdream.views import arranged
 
@@ -87,12 +87,12 @@ class Effect(Protocol):
     """Redraws an image, going on from what was carried."""
 
     def __call__(
-        self, image: Image, carried: Carried, options: Options, index: int
+        self, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
         """Yield after every step; the last picture is the result."""
         ...
 
-    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+    def response(self, image: Image, result: Image, options: Look) -> Scalar:
         """How much of the effect `result` shows on top of `image`, in bits."""
         ...
 
@@ -170,7 +170,7 @@ def advance(
     result: Image,
     time: Fraction,
     effect: Effect,
-    options: Options,
+    options: Look,
 ) -> State:
     """The state after a frame."""
     delta = result - image

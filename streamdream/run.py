@@ -182,7 +182,7 @@ def open_sink(
     tell: Callable[[str], None] | None = None,
 ) -> Callable[[], Sink]:
     """What opens the sink for frames as `info` tells; what is wrong with it is found before."""
-    comment = options.record()
+    comment = options.as_comment()
     also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
     if target is None:
         from streamdream.window import Window

@@ -75,7 +75,7 @@ def test_unknown_names_tell_near_ones(values: dict[str, object], near: str) -> N
 
 def test_settings_survive_being_recorded() -> None:
     chosen = build({"layers": "block8,block10", "memory": 0.5, "seed": 7, "start": "2"})
-    text = "a comment of somebody\n" + chosen.record() + "\nand more"
+    text = "a comment of somebody\n" + chosen.as_comment() + "\nand more"
     again = build(recorded(text, "here"))
     assert again.model_dump(include=set(opts.Look.model_fields)) == chosen.model_dump(
         include=set(opts.Look.model_fields)
@@ -84,7 +84,7 @@ def test_settings_survive_being_recorded() -> None:
 
 
 def test_the_last_of_several_records_counts() -> None:
-    first, second = build({"seed": 11}).record(), build({"seed": 22}).record()
+    first, second = build({"seed": 11}).as_comment(), build({"seed": 22}).as_comment()
     assert recorded(f"{first}\n{second}", "here")["seed"] == 22
 
 
@@ -122,9 +122,9 @@ def test_wrong_toml_is_told(tmp_path: Path, content: bytes | None, message: str)
 def test_presets_are_valid_and_differ() -> None:
     names = opts.preset_names()
     assert len(names) >= 4
-    looks = {build(opts.read_preset(name)).record() for name in names}
+    looks = {build(opts.read_preset(name)).as_comment() for name in names}
     assert len(looks) == len(names)
-    assert Options().record() not in looks
+    assert Options().as_comment() not in looks
 
 
 def test_unknown_preset_tells_the_known_ones() -> None:

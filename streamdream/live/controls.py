@@ -1,0 +1,351 @@
+"""What can be changed while a dream runs, from wherever: one table of names, ranges and values.
+
+The page, the keyboard, OSC, MIDI and presets all say `set(name, value)` or `act(name)`; values
+ramp to where they are sent, signals move them about, and the stage asks `at(now)` for every
+frame.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from threading import RLock
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from streamdream import models
+from streamdream.errors import Error, OptionError, near
+from streamdream.live.options import LiveOptions
+from streamdream.options import Look, made, preset_names, read_preset
+
+WAITING = 64  # actions that nobody fetched yet; more are dropped
+
+Signals = Callable[[], Mapping[str, float]]
+"""The signals of this moment, each 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One option that can be changed live, as every kind of control shows it.
+
+    `kind` is number, whole (number), switch (true or false), choice (of `choices`) or names
+    (several of `choices`). `low` to `high` is a slider's span, `least` to `most` what is
+    allowed, None without a bound.
+    """
+
+    name: str
+    kind: Literal["number", "whole", "switch", "choice", "names"]
+    group: str
+    help: str
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do: `toggles` says that it is a state that is switched on and off."""
+
+    name: str
+    help: str
+    key: str
+    toggles: bool = False
+
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action("pause", "stop the camera's picture; the dream goes on", "space", True),
+        Action("freeze", "stop the whole picture", "z", True),
+        Action("blackout", "fade to black and back", "b", True),
+        Action("record", "begin or end a recording", "r", True),
+        Action("snapshot", "save the picture as PNG", "c"),
+        Action("next-preset", "go on to the next preset", "n"),
+        Action("previous-preset", "go back to the preset before", "p"),
+        Action("random-preset", "take any preset", "x"),
+        Action("reset", "forget the dream and begin anew", "backspace"),
+        Action("tap", "tap the beat; twice or more sets the tempo", "t"),
+        Action("view", "dream, source, half and half", "v"),
+        Action("status", "show how it goes", "s", True),
+        Action("identify", "number the monitors", "i", True),
+        Action("test-pattern", "show a test pattern", "g", True),
+        Action("fullscreen", "fill the monitor, or go back to a window", "f", True),
+        Action("help", "show the keys", "h", True),
+        Action("quit", "end", "escape"),
+    )
+}
+
+
+@dataclass
+class _Ramp:
+    """A number on its way; times are monotonic, in seconds."""
+
+    start: float
+    goal: float
+    began: float
+    length: float
+
+    def at(self, now: float) -> float:
+        part = 1.0 if self.length <= 0 else min(1.0, max(0.0, (now - self.began) / self.length))
+        return self.start + (self.goal - self.start) * part
+
+    def over(self, now: float) -> bool:
+        return now - self.began >= self.length
+
+
+class Controls:
+    """The values of all live options, by name as it is typed ("step-size"). For many threads."""
+
+    def __init__(
+        self, options: LiveOptions, preset: str | None = None, signals: Signals = dict
+    ) -> None:
+        """Begin with these options, which belong to a preset if one is named."""
+        self._start = options
+        self._goal = options
+        self._ramps: dict[str, _Ramp] = {}
+        self._actions: deque[tuple[str, object]] = deque(maxlen=WAITING)
+        self._lock = RLock()
+        self._signals = signals
+        self._reactions = options.reactions
+        self._random = random.Random(options.seed)
+        self.preset = preset
+        self.presets = preset_names()
+        self.table: dict[str, Control] = table(options)
+
+    def set(self, name: str, value: object, seconds: float | None = None) -> None:
+        """Send an option to a value, in `seconds` (None: as --ramp says).
+
+        Raises OptionError (or ModelError) for a name or value that cannot be.
+        """
+        control = self._known(name)
+        with self._lock:
+            self._send({_field(control.name): _plain(control, value)}, seconds)
+
+    def nudge(self, name: str, part: float) -> None:
+        """Move a number by a part of its slider, or a choice by one in that direction."""
+        control = self._known(name)
+        with self._lock:
+            now = getattr(self._goal, _field(name))
+            if control.kind in ("choice", "names"):
+                current = ",".join(now) if isinstance(now, tuple) else str(now)
+                place = control.choices.index(current) if current in control.choices else -1
+                step = 1 if part > 0 else -1
+                self.set(name, control.choices[(place + step) % len(control.choices)])
+            elif control.kind == "switch":
+                self.set(name, part > 0)
+            elif control.low is not None and control.high is not None:
+                move = (control.high - control.low) * part
+                if control.kind == "whole":
+                    move = max(1, round(abs(move))) * (1 if part > 0 else -1)
+                self.set(name, min(max(now + move, control.low), control.high))
+
+    def slide(self, name: str, place: float) -> None:
+        """Put a slider at a `place` from 0 to 1, as a MIDI controller does."""
+        control = self._known(name)
+        place = min(1.0, max(0.0, place))
+        if control.kind == "switch":
+            self.set(name, place >= 0.5)
+        elif control.low is not None and control.high is not None:
+            value = control.low + (control.high - control.low) * place
+            self.set(name, round(value) if control.kind == "whole" else value)
+        else:
+            last = len(control.choices) - 1
+            self.set(name, control.choices[round(place * last)])
+
+    def take_preset(self, name: str, seconds: float | None = None) -> None:
+        """Cross-fade to a preset in `seconds` (None: as --fade says); raises OptionError.
+
+        What the preset does not name goes back to where the run began.
+        """
+        values = read_preset(name, Look)
+        with self._lock:
+            begun = {k: getattr(self._start, k) for k in Look.model_fields if _is_look(k)}
+            self._send({**begun, **values}, self._goal.fade if seconds is None else seconds)
+            self.preset = name
+
+    def act(self, name: str, value: object = None) -> None:
+        """Ask for an action; a `value` of true or false switches what toggles on or off.
+
+        Raises OptionError for one that is not known.
+        """
+        if name not in ACTIONS:
+            raise OptionError(name, "no such action", near(name, tuple(ACTIONS), "actions"))
+        steps = {"next-preset": 1, "previous-preset": -1}
+        if name in steps or name == "random-preset":
+            with self._lock:
+                self.take_preset(self._other_preset(steps.get(name)))
+        elif name == "view":
+            self.nudge("view", 1)
+        else:
+            self._actions.append((name, value))
+
+    def actions(self) -> list[tuple[str, object]]:
+        """The actions asked for since the last call: for the stage alone."""
+        found = []
+        while self._actions:
+            found.append(self._actions.popleft())
+        return found
+
+    def at(self, now: float | None = None) -> LiveOptions:
+        """The options in force at a moment (monotonic seconds)."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            moved: dict[str, object] = {k: ramp.at(now) for k, ramp in self._ramps.items()}
+            self._ramps = {k: ramp for k, ramp in self._ramps.items() if not ramp.over(now)}
+            goal = self._goal
+            reactions = self._reactions
+        if reactions:
+            signals = self._signals()
+            for reaction in reactions:
+                place = signals.get(reaction.signal)
+                if place is None:
+                    continue
+                value = reaction.low + (reaction.high - reaction.low) * min(1.0, max(0.0, place))
+                moved[_field(reaction.option)] = self._allowed(reaction.option, value)
+        return goal.model_copy(update=moved) if moved else goal
+
+    def values(self) -> dict[str, Any]:
+        """Where every control is sent to, by name; for pages and feedback."""
+        with self._lock:
+            goal = self._goal
+        found = goal.model_dump(mode="json", include={_field(name) for name in self.table})
+        return {_typed(name): value for name, value in found.items()}
+
+    def _known(self, name: str) -> Control:
+        control = self.table.get(name.replace("_", "-"))
+        if control is None:
+            cure = near(name, tuple(self.table), "controls")
+            raise OptionError(name, "cannot be changed while it runs", cure)
+        return control
+
+    def _allowed(self, name: str, value: float) -> float:
+        control = self._known(name)
+        low = value if control.least is None else max(value, control.least)
+        high = low if control.most is None else min(low, control.most)
+        return round(high) if control.kind == "whole" else high
+
+    def _send(self, values: Mapping[str, object], seconds: float | None) -> None:
+        now = time.monotonic()
+        if "model" in values and "layers" not in values:
+            values = {**values, "layers": ()}  # layers belong to a model
+        given = {**_as_given(self._goal), **values}
+        goal = made(LiveOptions, given)
+        length = goal.ramp if seconds is None else seconds
+        shown = self.at_without_signals(now)
+        for name in values:
+            new, old = getattr(goal, name), getattr(shown, name)
+            if isinstance(new, float) and isinstance(old, int | float) and new != old:
+                self._ramps[name] = _Ramp(float(old), new, now, length)
+            else:
+                self._ramps.pop(name, None)
+        if goal.model != self._goal.model:
+            self.table = table(goal)
+        self._goal = goal
+
+    def at_without_signals(self, now: float) -> LiveOptions:
+        """The same as `at`, as if there were no signals."""
+        moved = {k: ramp.at(now) for k, ramp in self._ramps.items()}
+        return self._goal.model_copy(update=moved) if moved else self._goal
+
+    def _other_preset(self, step: int | None) -> str:
+        names = [name for name in self.presets if name != self.preset]
+        if step is None:
+            return self._random.choice(names)
+        if self.preset not in self.presets:
+            return self.presets[0 if step > 0 else -1]
+        return self.presets[(self.presets.index(self.preset) + step) % len(self.presets)]
+
+
+def _as_given(options: LiveOptions) -> dict[str, object]:
+    return {name: getattr(options, name) for name in LiveOptions.model_fields}
+
+
+def _field(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _typed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _is_look(name: str) -> bool:
+    return isinstance(LiveOptions.model_fields[name].json_schema_extra, dict)
+
+
+def _plain(control: Control, value: object) -> object:
+    """A value as it came from outside, refused early if it is of a wrong kind or too long."""
+    if isinstance(value, str) and len(value) > 1000:
+        raise OptionError(control.name, "that is too long")
+    if isinstance(value, float) and math.isnan(value):
+        raise OptionError(control.name, "that is not a number")
+    if control.kind == "switch":
+        if isinstance(value, str):
+            return value.strip().lower() in ("1", "true", "on", "yes")
+        return bool(value)
+    if control.kind == "whole" and isinstance(value, float) and abs(value) < 1e18:
+        return round(value)
+    return value
+
+
+def table(options: LiveOptions) -> dict[str, Control]:
+    """All that can be changed while it runs, by name as it is typed."""
+    found = {}
+    for name, field in LiveOptions.model_fields.items():
+        if isinstance(field.json_schema_extra, dict) and "slides" in field.json_schema_extra:
+            control = _control(name, field, options)
+            found[control.name] = control
+    return found
+
+
+def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    slider: Any = extra["slides"]
+    group = next((str(p.group[0].name) for p in field.metadata if getattr(p, "group", None)), "")
+    default = field.get_default()
+    kind: Literal["number", "whole", "switch", "choice", "names"] = "number"
+    choices: tuple[str, ...] = ()
+    inner = _without_none(field.annotation)
+    if name == "layers":
+        kind, choices = "names", models.card(options.model).layers
+    elif name == "model":
+        kind, choices = "choice", tuple(models.CARDS)
+    elif get_origin(inner) is Literal:
+        kind, choices = "choice", tuple(str(choice) for choice in get_args(inner))
+    elif inner is bool:
+        kind = "switch"
+    elif inner is int:
+        kind = "whole"
+    least = most = None
+    for bound in field.metadata:
+        if isinstance(bound, Ge | Gt):
+            least = float(str(bound.ge if isinstance(bound, Ge) else bound.gt))
+        if isinstance(bound, Le | Lt):
+            most = float(str(bound.le if isinstance(bound, Le) else bound.lt))
+    low, high = slider if slider else (None, None)
+    text = (field.description or "").strip()
+    default = list(default) if isinstance(default, tuple) else default
+    return Control(_typed(name), kind, group, text, default, low, high, least, most, choices)
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
+
+
+__all__ = ["ACTIONS", "Action", "Control", "Controls", "Error", "Signals"]

@@ -1,0 +1,342 @@
+"""Options of `streamdream live`, declared once, as in `streamdream.options`.
+
+Fields marked with `slides` can be changed while it runs: by the page, the keyboard, OSC, MIDI,
+presets and signals, all under the one name.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from cyclopts import Group, Parameter
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from streamdream.errors import near
+from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, RUN, Look, Rate, Size, slides
+
+CAMERA = Group("Camera", sort_key=3)
+WINDOW = Group("Window", sort_key=4)
+OUTPUTS = Group("Outputs", sort_key=5)
+CONTROL = Group("Control", sort_key=6)
+UNATTENDED = Group("Unattended", sort_key=7)
+
+SIGNALS = ("beat", "level", "bass", "mid", "treble", "onset", "motion")
+
+Span = tuple[int, int]  # minutes of the day: from, to
+
+
+def _texts(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _hours(value: str) -> str:
+    spans = [part.strip() for part in value.split(",")]
+    for span in spans:
+        found = re.fullmatch(r"(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)", span)
+        good = found and all(int(found[i]) <= 24 and int(found[i + 1]) < 60 for i in (1, 3))
+        if not found or not good or max(_minutes(found)) > 24 * 60:
+            raise ValueError("opening hours are as 10:00-18:00 or 10:00-12:30,14:00-18:00")
+    return ",".join(spans)
+
+
+def _minutes(found: re.Match[str]) -> Span:
+    a, b, c, d = (int(part) for part in found.groups())
+    return a * 60 + b, c * 60 + d
+
+
+def _reactions(value: object) -> object:
+    """One text or several, parts divided by commas."""
+    texts = _texts(value)
+    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+        return value
+    parts = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+    for part in parts:
+        Reaction.read(part)
+    return parts
+
+
+class Reaction:
+    """An option that follows a signal: from `low` to `high` as the signal goes from 0 to 1."""
+
+    FORM = re.compile(
+        r"([a-z][a-z-]*)\s*:\s*([a-z]+)(?:\s+(-?\d+(?:\.\d+)?)\s*\.\.\s*(-?\d+(?:\.\d+)?))?"
+    )
+
+    def __init__(self, option: str, signal: str, low: float, high: float) -> None:
+        """Let this option follow this signal."""
+        self.option, self.signal, self.low, self.high = option, signal, low, high
+
+    @staticmethod
+    def read(text: str) -> Reaction:
+        """From "strength: bass 0.4..1.2"; without a span it is the slider's. Raises ValueError."""
+        found = Reaction.FORM.fullmatch(text.strip())
+        if not found:
+            raise ValueError('it is "option: signal" or "option: signal LOW..HIGH"')
+        option, signal, low, high = found.groups()
+        name = option.replace("-", "_")
+        field = LiveOptions.model_fields.get(name)
+        extra = field.json_schema_extra if field is not None else None
+        slider = extra.get("slides") if isinstance(extra, dict) else None
+        if not isinstance(slider, tuple | list) or len(slider) != 2:
+            numbers = [k.replace("_", "-") for k in LiveOptions.sliders()]
+            raise ValueError(f"{option} cannot follow a signal; {near(option, numbers, 'options')}")
+        if signal not in SIGNALS:
+            raise ValueError(f"{signal} is no signal; {near(signal, SIGNALS, 'signals')}")
+        least, most = (float(str(end)) for end in slider)
+        return Reaction(
+            option,
+            signal,
+            least if low is None else float(low),
+            most if high is None else float(high),
+        )
+
+
+Hours = Annotated[str, AfterValidator(_hours)]
+Reactions = Annotated[tuple[str, ...], BeforeValidator(_reactions)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+class LiveOptions(Look):
+    """All options of a live run."""
+
+    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+        default=180,
+        ge=32,
+        le=4320,
+        json_schema_extra=slides(64, 480),
+        description="Lines dreamed at, at most: it adapts to what this machine does in time.",
+    )
+    flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
+        Field(
+            default="dis-fast",
+            json_schema_extra=slides(),
+            description="Optical flow that carries the dream along.",
+        )
+    )
+
+    capture_size: Annotated[Size | None, Parameter(group=CAMERA, metavar="WIDTHxHEIGHT")] = Field(
+        default=None, description="Size asked of a camera, as 1280x720. Default: its own."
+    )
+    capture_rate: Annotated[Rate | None, Parameter(group=CAMERA, metavar="FPS", **AS_WRITTEN)] = (
+        Field(default=None, description="Pictures a second asked of a camera, or of a clip.")
+    )
+    pixel_format: Annotated[str, Parameter(group=CAMERA)] = Field(
+        default="auto",
+        pattern=r"[\w-]{1,32}",
+        description="Pixel format asked of a camera, as mjpeg or yuyv422. auto tries mjpeg first: "
+        "USB has room for it.",
+    )
+    mirror: Annotated[bool, Parameter(group=CAMERA)] = Field(
+        default=False, json_schema_extra=slides(), description="Show left as right, as mirrors do."
+    )
+    rotate: Annotated[Literal[0, 90, 180, 270], Parameter(group=CAMERA)] = Field(
+        default=0, description="Turn the camera's picture clockwise, in degrees."
+    )
+    size: Annotated[Size | None, Parameter(group=CAMERA, metavar="WIDTHxHEIGHT")] = Field(
+        default=None, description="Size that the picture is fitted into. Default: the camera's."
+    )
+    fps: Annotated[float | None, Parameter(group=CAMERA)] = Field(
+        default=None,
+        ge=1,
+        le=240,
+        description="Pictures a second to hold. Default: the camera's.",
+    )
+
+    window: Annotated[bool, Parameter(group=WINDOW)] = Field(
+        default=True, description="Show a window."
+    )
+    fullscreen: Annotated[bool, Parameter(group=WINDOW, negative=())] = Field(
+        default=False, description="Fill the monitor, without a cursor; key F changes it."
+    )
+    monitor: Annotated[int, Parameter(group=WINDOW)] = Field(
+        default=0, ge=0, le=63, description="Which monitor, counted from 0; key I shows them all."
+    )
+    fit: Annotated[Literal["fit", "fill", "stretch"], Parameter(group=WINDOW)] = Field(
+        default="fit", description="With black bars, cut off, or out of shape."
+    )
+    turn: Annotated[Literal[0, 90, 180, 270], Parameter(group=WINDOW)] = Field(
+        default=0, description="Turn what is on the screen clockwise, for a screen that is turned."
+    )
+    status: Annotated[bool, Parameter(group=WINDOW, negative=())] = Field(
+        default=False, description="Show how it goes on top of the picture; key S changes it."
+    )
+    view: Annotated[Literal["dream", "source", "split"], Parameter(group=WINDOW)] = Field(
+        default="dream",
+        json_schema_extra=slides(),
+        description="The dream, the camera's picture, or half and half.",
+    )
+
+    record: Annotated[Path | None, Parameter(group=OUTPUTS)] = Field(
+        default=None,
+        description="Record from the start, into files named after this one and the time: "
+        "out.mp4 gives out-20260131-180000.mp4. Key R and the page begin and end it too.",
+    )
+    segment: Annotated[float, Parameter(group=OUTPUTS)] = Field(
+        default=10, gt=0, le=1440, description="Minutes after which a recording's next file begins."
+    )
+    folder: Annotated[Path, Parameter(group=OUTPUTS)] = Field(
+        default=Path(), description="Where snapshots go, and recordings without a name."
+    )
+    http: Annotated[int | None, Parameter(group=OUTPUTS, metavar="PORT")] = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Serve a page with the picture and all controls, as 8000; 0 takes a free port.",
+    )
+    host: Annotated[str, Parameter(group=OUTPUTS)] = Field(
+        default="127.0.0.1",
+        description="Address that the page and OSC are reached at; 0.0.0.0 is all of this "
+        "machine's. Any but the loopback asks for a token.",
+    )
+    hls: Annotated[Path | None, Parameter(group=OUTPUTS, metavar="FOLDER")] = Field(
+        default=None, description="Write HTTP live streaming (live.m3u8) into this folder."
+    )
+    stream: Annotated[Texts, Parameter(group=OUTPUTS, metavar="URL", negative=())] = Field(
+        default=(),
+        description="Send to rtmp://, udp://, tcp://, rtp:// or any URL that libav writes to; may "
+        "be given again.",
+    )
+    virtual_camera: Annotated[str | None, Parameter(group=OUTPUTS, metavar="DEVICE|auto")] = Field(
+        default=None, description="Be a camera for other programs (needs pyvirtualcam)."
+    )
+    ndi: Annotated[str | None, Parameter(group=OUTPUTS, metavar="NAME")] = Field(
+        default=None, description="Send over NDI under this name (needs cyndilib; untested)."
+    )
+    spout: Annotated[str | None, Parameter(group=OUTPUTS, metavar="NAME")] = Field(
+        default=None, description="Share by Spout, on Windows (needs SpoutGL; untested)."
+    )
+    syphon: Annotated[str | None, Parameter(group=OUTPUTS, metavar="NAME")] = Field(
+        default=None, description="Share by Syphon, on macOS (needs syphon-python; untested)."
+    )
+
+    osc: Annotated[int | None, Parameter(group=CONTROL, metavar="PORT")] = Field(
+        default=None, ge=0, le=65535, description="Listen for OSC over UDP, as 9000."
+    )
+    midi: Annotated[str | None, Parameter(group=CONTROL, metavar="NAME|auto")] = Field(
+        default=None, description="Listen to a MIDI controller (needs mido and python-rtmidi)."
+    )
+    sound: Annotated[str | None, Parameter(group=CONTROL, metavar="DEVICE|auto|FILE")] = Field(
+        default=None,
+        description="Listen to a microphone (needs sounddevice), or to a sound file, looped.",
+    )
+    react: Annotated[Reactions, Parameter(group=CONTROL, negative=())] = Field(
+        default=(),
+        description='Let options follow signals: "strength: bass 0.4..1.2, jitter: onset". Signals '
+        f"are {', '.join(SIGNALS)}.",
+    )
+    token: Annotated[str | None, Parameter(group=CONTROL)] = Field(
+        default=None,
+        min_length=8,
+        max_length=128,
+        pattern=r"^[\w.~-]+$",
+        description="What other machines must know to control it. Default: a new one, printed.",
+    )
+    ramp: Annotated[float, Parameter(group=CONTROL)] = Field(
+        default=0.4, ge=0, le=60, description="Seconds in which a changed value arrives."
+    )
+    fade: Annotated[float, Parameter(group=CONTROL)] = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        json_schema_extra=slides(0, 20),
+        description="Seconds in which presets cross-fade and the picture fades to black.",
+    )
+    gate: Annotated[Literal["off", "still", "motion"], Parameter(group=CONTROL)] = Field(
+        default="off",
+        json_schema_extra=slides(),
+        description="still: the dream grows while nothing moves, and movement brings the world "
+        "back; motion: the other way round.",
+    )
+    sensitivity: Annotated[float, Parameter(group=CONTROL)] = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        json_schema_extra=slides(0, 1),
+        description="How little counts as movement, for --gate and --attract.",
+    )
+    attract: Annotated[float | None, Parameter(group=CONTROL, metavar="SECONDS")] = Field(
+        default=None,
+        ge=5,
+        le=86400,
+        description="After so long without movement show the last that there was, again and again.",
+    )
+
+    flash_limit: Annotated[bool, Parameter(group=UNATTENDED)] = Field(
+        default=True, description="Damp what flashes more than three times a second."
+    )
+    hours: Annotated[Hours | None, Parameter(group=UNATTENDED, metavar="FROM-TO")] = Field(
+        default=None,
+        description="Opening hours, as 10:00-18:00; outside of them the picture is black and the "
+        "camera is let go.",
+    )
+    watchdog: Annotated[bool, Parameter(group=UNATTENDED, negative=())] = Field(
+        default=False, description="Run in a process of its own that is started again if it fails."
+    )
+    log: Annotated[Path | None, Parameter(group=UNATTENDED)] = Field(
+        default=None, description="Write what happens into this file, of 1 MB, and four older ones."
+    )
+    seconds: Annotated[float | None, Parameter(group=UNATTENDED)] = Field(
+        default=None, gt=0, description="End after so long. Default: never."
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
+        default="auto", description="Where the network runs; auto takes a GPU if there is one."
+    )
+
+    @model_validator(mode="after")
+    def _shown(self) -> Self:
+        reached = (self.http, self.hls, self.virtual_camera, self.ndi, self.spout, self.syphon)
+        if not (self.window or self.record or self.stream or any(o is not None for o in reached)):
+            raise ValueError(
+                "--no-window needs another output: --http, --record, --stream or --hls"
+            )
+        return self
+
+    @classmethod
+    def sliders(cls) -> dict[str, tuple[float, float]]:
+        """Names of the numbers that can be changed while it runs, and their sliders' spans."""
+        found: dict[str, tuple[float, float]] = {}
+        for name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            ends = extra.get("slides") if isinstance(extra, dict) else None
+            if isinstance(ends, tuple | list) and len(ends) == 2:
+                found[name] = float(str(ends[0])), float(str(ends[1]))
+        return found
+
+    @property
+    def reactions(self) -> tuple[Reaction, ...]:
+        """The options that follow signals."""
+        return tuple(Reaction.read(text) for text in self.react)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Opening hours as minutes of the day; none is always."""
+        found = re.findall(r"(\d\d?):(\d\d)\s*-\s*(\d\d?):(\d\d)", self.hours or "")
+        return tuple((int(a) * 60 + int(b), int(c) * 60 + int(d)) for a, b, c, d in found)
+
+    @property
+    def fitted_size(self) -> tuple[int, int] | None:
+        """The size (h, w) that the picture is fitted into, None for the camera's."""
+        if self.size is None:
+            return None
+        width, height = self.size.split("x")
+        return int(height), int(width)
+
+    @property
+    def wanted_rate(self) -> Fraction | None:
+        """The rate asked of a camera."""
+        return None if self.capture_rate is None else Fraction(self.capture_rate)
+
+
+class LiveFlags(LiveOptions):
+    """Options from the command line alone: what they mean together is not checked yet."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        return self
+
+    @model_validator(mode="after")
+    def _shown(self) -> Self:
+        return self
