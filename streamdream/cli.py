@@ -29,6 +29,7 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target, is_row
 from streamdream.inputs import PIPE, locate
+from streamdream.live.commands import cameras, doctor, live
 
 if TYPE_CHECKING:
     from streamdream.info import Counts, VideoInfo
@@ -40,17 +41,17 @@ ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTER
 ESTIMATE_AFTER = 6  # frames
 LONG = 60  # seconds from which a person wants to know
 
-INPUT = Group("Input and output", sort_key=-1)
-SETTINGS = Group("Settings", sort_key=0)
-
 app = App(
     name="streamdream",
     help="Redraw a video as a dream that sticks to the world instead of flickering.\n\n"
-    "Example: streamdream video.mp4 -o out.mp4 --layers block9",
+    "Examples:\n\nstreamdream video.mp4 -o out.mp4 --layers block9\n\nstreamdream live",
     help_format="plaintext",
     help_on_error=False,
     suppress_keyboard_interrupt=False,
 )
+app.command(live)
+app.command(cameras)
+app.command(doctor)
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
 
 
@@ -60,7 +61,7 @@ def dream(
         str,
         Parameter(
             name="input",
-            group=INPUT,
+            group=opts.INPUT,
             help="Video or picture to dream; pictures in a row as frames/%05d.png, frames/*.png or "
             "their folder; a URL; - for what is piped in.",
         ),
@@ -71,7 +72,7 @@ def dream(
         Path | None,
         Parameter(
             alias="-o",
-            group=INPUT,
+            group=opts.INPUT,
             help="File to write: mp4, mov, mkv, webm, gif, webp, apng, png or jpg; - for piping it "
             "on (Matroska). Without it a window opens.",
         ),
@@ -79,17 +80,21 @@ def dream(
     preset: Annotated[
         str | None,
         Parameter(
-            group=SETTINGS,
+            group=opts.SETTINGS,
             help=f"A look: {', '.join(opts.preset_names())}, or the path of a TOML file.",
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        Parameter(group=SETTINGS, help="TOML file with any of the options, as: work-size = 360."),
+        Parameter(
+            group=opts.SETTINGS, help="TOML file with any of the options, as: work-size = 360."
+        ),
     ] = None,
     like: Annotated[
         Path | None,
-        Parameter(group=SETTINGS, help="Use the settings of this file, which streamdream made."),
+        Parameter(
+            group=opts.SETTINGS, help="Use the settings of this file, which streamdream made."
+        ),
     ] = None,
     flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
 ) -> int:
@@ -97,10 +102,7 @@ def dream(
     # What can be wrong is looked at from the cheapest to the dearest: names, options, the
     # input, the model.
     given_source = locate(source)
-    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
-    below = [{} if preset is None else opts.read_preset(preset)]
-    below.append({} if config is None else opts.read_toml(config, "--config"))
-    chosen = opts.build(*below, given)
+    chosen = opts.chosen(opts.Options, flags, preset, config)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
         check_target(output, given_source.all_files, chosen.overwrite)
@@ -110,26 +112,26 @@ def dream(
         from streamdream.run import read_settings
 
         recorded = opts.recorded(read_settings(like), f"--like {like}")
-        chosen = opts.build(recorded, *below, given, place=f"with --like {like}:")
+        place = f"with --like {like}:"
+        chosen = opts.chosen(opts.Options, flags, preset, config, recorded, place)
     return _run(source, output, chosen)
 
 
 @app.command
 def probe(
     source: Annotated[
-        str, Parameter(name="input", group=INPUT, help="Anything that can be dreamed.")
+        str, Parameter(name="input", group=opts.INPUT, help="Anything that can be dreamed.")
     ],
     /,
     *,
     quick: Annotated[
-        bool, Parameter(group=SETTINGS, negative=(), help="Do not try how long it takes.")
+        bool, Parameter(group=opts.SETTINGS, negative=(), help="Do not try how long it takes.")
     ] = False,
     flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
 ) -> int:
     """Tell what is in a file, what becomes of it, and how long a dream of it takes here."""
     locate(source)
-    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
-    chosen = opts.build(given)
+    chosen = opts.chosen(opts.Options, flags)
     from streamdream.probe import describe, pace
 
     report = describe(source, chosen)

@@ -183,6 +183,8 @@ def is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[floa
     being taken for cuts.
     """
     small_a, small_b = (cv2.resize(g, CUT_SIZE, interpolation=cv2.INTER_AREA) for g in (a, b))
+    if float(cv2.absdiff(small_a, small_b).mean()) < CUT_RESIDUAL:
+        return False  # compensating the motion leaves no more than this
     scaled = shift[0] * CUT_SIZE[0] / a.shape[1], shift[1] * CUT_SIZE[1] / a.shape[0]
     flow = estimate(coarse, small_a.astype(np.uint8), small_b.astype(np.uint8), scaled)
     now, before = small_a.astype(np.float32), small_b.astype(np.float32)
@@ -223,4 +225,5 @@ def _places(flow: FlowMap) -> tuple[FloatMap, FloatMap]:
 
 
 def _squared(vectors: MatLike) -> FloatMap:
-    return np.einsum("hwc,hwc->hw", vectors, vectors)
+    squares = [np.square(vectors[..., i]) for i in range(vectors.shape[-1])]
+    return np.asarray(sum(squares[1:], squares[0]), np.float32)

@@ -115,6 +115,8 @@ def slides(*slider: float) -> dict[str, Any]:
     return {"slides": slider}
 
 
+INPUT = Group("Input and output", sort_key=-1)
+SETTINGS = Group("Settings", sort_key=0)
 DREAM = Group("Dream", sort_key=1)
 COHERENCE = Group("Coherence", sort_key=2)
 PIECE = Group("Which part, which size", sort_key=3)
@@ -470,6 +472,24 @@ def build(*layers: Mapping[str, object], place: str = "") -> Options:
 
 
 Kind = TypeVar("Kind", bound=Look)
+
+
+def chosen(
+    kind: type[Kind],
+    flags: Look | None,
+    preset: str | None = None,
+    config: Path | None = None,
+    like: Mapping[str, object] | None = None,
+    place: str = "",
+) -> Kind:
+    """Options of a kind from what was typed: `like`, a preset, a file, flags over one another.
+
+    `place` says where `like` is from. Raises OptionError (or ModelError).
+    """
+    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
+    below = {} if preset is None else read_preset(preset, kind)
+    file = {} if config is None else read_toml(config, "--config", kind)
+    return made(kind, like or {}, below, file, given, place=place)
 
 
 def made(kind: type[Kind], *layers: Mapping[str, object], place: str = "") -> Kind:

@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from streamdream.frame import Frame
 
@@ -73,6 +73,31 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
             with suppress(Empty):
                 queue.get(timeout=0.05)
         maker.join()
+
+
+class Newest(Generic[T]):
+    """Hands the newest item from one thread to another; older ones make room for it."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.dropped = 0  # items that nobody took in time
+        self._item: T | None = None
+        self._changed = Condition()
+
+    def put(self, item: T) -> None:
+        """Lay it out, instead of what may lie there."""
+        with self._changed:
+            self.dropped += self._item is not None
+            self._item = item
+            self._changed.notify()
+
+    def take(self, seconds: float) -> T | None:
+        """What lies there, as soon as something does; None if nothing did in so many seconds."""
+        with self._changed:
+            if self._item is None:
+                self._changed.wait(seconds)
+            found, self._item = self._item, None
+        return found
 
 
 class Behind:

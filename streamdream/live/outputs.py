@@ -29,12 +29,14 @@ Tell = Callable[[str], None]
 class Shown:
     """One picture as it is shown: `pixels` (h, w, 3) uint8, never written to again.
 
-    `time` in seconds since the run began, strictly increasing; `index` its number.
+    `time` in seconds since the run began, strictly increasing; `index` its number; `arrived`
+    when the camera's picture came, in monotonic seconds, None if it is an old one.
     """
 
     pixels: Bytes
     time: Fraction
     index: int
+    arrived: float | None = None
 
     @property
     def size(self) -> Size:

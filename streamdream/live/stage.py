@@ -1,0 +1,283 @@
+"""READ FIRST: the journey of one live picture, from the camera to what is shown.
+
+    camera's newest picture ─ image at work size ─ movement since the last one
+                                                       │
+          what the dreamer has ready ─ laid on ─ every layer carried along it      `_carry_on`
+                                                       │
+                          idle dreamer: a job, from here and now, on               `_hand_over`
+                                                       │
+                 full-size picture + blended layers ─ gate, fade, flash limit      `_drawn`
+
+Showing never waits for dreaming. A dream that took ten pictures' time is laid where its things
+are by then: the flow from every picture to the next is composed into a `Trail`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from streamdream.frame import Bytes, Frame, Image, Size, resize, to_image, work_size
+from streamdream.live.controls import Controls
+from streamdream.live.dreamer import Dreamer, Job, Ready
+from streamdream.live.flashes import FlashLimiter
+from streamdream.live.options import LiveOptions
+from streamdream.live.outputs import Shown
+from streamdream.live.pacing import Pacing
+from streamdream.live.presence import Attraction, Gate, Presence
+from streamdream.live.trail import Trail
+from streamdream.motion import Colours, Movement, OpticalFlow
+from streamdream.pipeline import State
+from streamdream.views import arranged
+
+BLEND = 0.08, 0.5  # seconds, at least and at most, in which a new dream takes over from the last
+
+
+@dataclass
+class Layer:
+    """A dream as it was at one moment: `delta` (h, w, 3), and where it has gone since."""
+
+    delta: Colours
+    trail: Trail
+
+    def now(self) -> Colours:
+        """The delta where its things are now."""
+        return self.trail.carried(self.delta)
+
+    def resized(self, size: Size) -> Layer:
+        """The same at another work size (h, w)."""
+        wide, high = size[1], size[0]
+        delta = cv2.resize(self.delta, (wide, high), interpolation=cv2.INTER_AREA)
+        return Layer(np.asarray(delta, np.float32), self.trail.resized(size))
+
+
+class Stage:
+    """Draws the camera's pictures with the dream on them; single-threaded."""
+
+    def __init__(
+        self,
+        controls: Controls,
+        dreamer: Dreamer,
+        pacing: Pacing,
+        attract: float | None = None,
+        limit: bool = True,
+    ) -> None:
+        """Draw by these `controls`, with what this dreamer dreams.
+
+        `attract`: seconds of stillness until old movement is shown; `limit` damps flashes.
+        """
+        self.presence, self.gate = Presence(), Gate()
+        self.limiter = FlashLimiter() if limit else None
+        self.let_through = 1.0
+        self.lines = 0
+        self.black = False
+        self._controls, self._dreamer, self._pacing = controls, dreamer, pacing
+        self._attraction = None if attract is None else Attraction(attract)
+        self._began = self._then = time.monotonic()
+        self._light = 1.0
+        self._index = self._jobs = 0
+        self._last = Fraction(-1)
+        self._flow: tuple[str, OpticalFlow] | None = None
+        self._pixels: Bytes | None = None
+        self._before: Image | None = None
+        self._layer: Layer | None = None
+        self._older: Layer | None = None
+        self._since = self._interval = 0.0
+        self._state: State | None = None
+        self._state_trail: Trail | None = None
+        self._job: Job | None = None
+        self._job_trail: Trail | None = None
+
+    def show(
+        self, pixels: Bytes | None, now: float | None = None, arrived: float | None = None
+    ) -> Shown | None:
+        """The next picture to show, from the camera's `pixels` (h, w, 3).
+
+        None for `pixels` is the last picture again: the dream on it goes on. Without any
+        there is nothing to show yet. `now`, and when it `arrived`, in monotonic seconds.
+        """
+        now = time.monotonic() if now is None else now
+        options = self._controls.at(now)
+        fresh = pixels is not None
+        if pixels is not None:
+            pixels = self._watch(pixels, now, options)
+            self._pixels = pixels
+        if self._pixels is None:
+            return None
+        self.lines = self._pacing.lines(options.work_size, self._dreamer.ceiling)
+        size = work_size(self._pixels.shape[:2], self.lines)
+        image = to_image(self._pixels, size) if fresh or self._before is None else self._before
+        self._fit(size)
+        if image.shape[-2:] != size:
+            image = resize(image, size)
+        self._carry_on(image, fresh, options)
+        self._take_ready(now)
+        self._hand_over(image, now, options)
+        self._before = image
+        return replace(self._drawn(self._pixels, now, options), arrived=arrived)
+
+    def again(self, shown: Shown, now: float | None = None) -> Shown:
+        """A picture as it was, at this moment."""
+        self._index += 1
+        now = time.monotonic() if now is None else now
+        return replace(shown, time=self._moment(now), index=self._index, arrived=None)
+
+    def reset(self) -> None:
+        """Forget the dream; the next one begins from nothing."""
+        self._dreamer.drop()
+        self._layer = self._older = self._state = self._job = None
+        self._job_trail = self._state_trail = None
+
+    def _watch(self, pixels: Bytes, now: float, options: LiveOptions) -> Bytes:
+        """See who moves, and let the gate and the attract loop answer."""
+        movement = self.presence.look(pixels, now - self._began, options.sensitivity)
+        opened = self.let_through
+        self.let_through = self.gate(options.gate, self.presence.still_for < 1.0 / 3, now)
+        if opened > 0 >= self.let_through and movement >= 0:
+            self.reset()  # the world is back; a dream grows anew
+        if self._attraction is None:
+            return pixels
+        return self._attraction(pixels, self.presence.still_for, now)
+
+    def _trails(self) -> list[Trail]:
+        """All trails in use, each once."""
+        layers = [layer.trail for layer in (self._layer, self._older) if layer is not None]
+        found = [*layers, self._state_trail, self._job_trail]
+        return list({id(t): t for t in found if t is not None}.values())
+
+    def _fit(self, size: Size) -> None:
+        """Bring what is kept to the work size (h, w), if that changed."""
+        if self._before is None or self._before.shape[-2:] == size:
+            return
+        self._before = resize(self._before, size)
+        known = {id(trail): trail.resized(size) for trail in self._trails()}
+
+        def fitted(trail: Trail | None) -> Trail | None:
+            return None if trail is None else known[id(trail)]
+
+        for name in ("_layer", "_older"):
+            layer: Layer | None = getattr(self, name)
+            if layer is not None:
+                other = layer.resized(size)
+                setattr(self, name, Layer(other.delta, known[id(layer.trail)]))
+        self._state_trail, self._job_trail = fitted(self._state_trail), fitted(self._job_trail)
+
+    def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> None:
+        """Let every trail follow the movement since the last picture."""
+        if not fresh or self._before is None:
+            return
+        if self._flow is None or self._flow[0] != options.flow:
+            self._flow = options.flow, OpticalFlow(options.flow)
+        movement: Movement = self._flow[1].between(image, self._before)
+        if movement.cut:
+            self.reset()
+            return
+        for trail in self._trails():
+            trail.follow(movement)
+
+    def _take_ready(self, now: float) -> None:
+        """Lay on what the dreamer has ready, blended in from what is there."""
+        for ready in self._dreamer.ready():
+            if self._job is None or ready.job.index != self._job.index:
+                continue
+            if ready.delta.size == 0:  # it came to nothing
+                self._state = self._job = None
+                continue
+            self._lay_on(ready, now)
+            if ready.state is not None:
+                self._state, self._state_trail = ready.state, self._job_trail
+                self._job = None
+
+    def _lay_on(self, ready: Ready, now: float) -> None:
+        assert self._job_trail is not None
+        delta = ready.delta
+        if delta.shape[:2] != self._job_trail.size:
+            high, wide = self._job_trail.size
+            fitted = cv2.resize(delta, (wide, high), interpolation=cv2.INTER_AREA)
+            delta = np.asarray(fitted, np.float32)
+        there = self._blended(now)
+        size = self._job_trail.size
+        self._older = Layer(np.zeros_like(delta) if there is None else there, Trail(size))
+        self._layer = Layer(delta, self._job_trail)
+        self._interval = now - self._since if self._since else BLEND[0]
+        self._since = now
+
+    def _hand_over(self, image: Image, now: float, options: LiveOptions) -> None:
+        """Give the dreamer the picture that is shown now, if it has nothing to do."""
+        if not self._dreamer.idle or (self.let_through <= 0 and options.gate != "off"):
+            return
+        self._jobs += 1
+        steps = self._pacing.steps(options.warm_steps, self._dreamer.each)
+        lines = self.lines
+        job = Job(
+            image,
+            Fraction(now - self._began).limit_denominator(1_000_000),
+            self._jobs,
+            options.model_copy(update={"warm_steps": steps, "work_size": lines}),
+            self._state,
+            None if self._state_trail is None else self._state_trail.movement,
+        )
+        if self._dreamer.offer(job):
+            self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))
+
+    def _blended(self, now: float) -> Colours | None:
+        """The dream as it is seen at this moment, (h, w, 3)."""
+        if self._layer is None:
+            return None
+        new = self._layer.now()
+        length = min(max(self._interval, BLEND[0]), BLEND[1])
+        part = (now - self._since) / length
+        if self._older is None or part >= 1:
+            self._older = None
+            return new
+        return cv2.addWeighted(new, part, self._older.now(), 1 - part, 0)  # type: ignore[return-value]
+
+    def _drawn(self, pixels: Bytes, now: float, options: LiveOptions) -> Shown:
+        delta = self._blended(now)
+        strength = options.strength * self.let_through
+        moment = self._moment(now)
+        dreamed = pixels if delta is None else laid_on(pixels, delta, strength)
+        if options.view != "dream":
+            whole = Frame(pixels, moment, self._index)
+            seen = pixels if options.view == "source" else arranged(whole, dreamed, "split").pixels
+        else:
+            seen = dreamed
+        seen = self._lit(np.asarray(seen, np.uint8), now, options.fade)
+        if self.limiter is not None:
+            seen = self.limiter(seen, now)
+        self._index += 1
+        return Shown(seen, moment, self._index)
+
+    def _moment(self, now: float) -> Fraction:
+        """Seconds since the run began, later than the last picture's."""
+        passed = Fraction(now - self._began).limit_denominator(1_000_000)
+        self._last = max(passed, self._last + Fraction(1, 1_000_000))
+        return self._last
+
+    def _lit(self, pixels: Bytes, now: float, fade: float) -> Bytes:
+        """Faded towards black or back."""
+        goal = 0.0 if self.black else 1.0
+        move = (now - self._then) / max(fade, 1e-3)
+        self._then = now
+        self._light += min(move, max(-move, goal - self._light))
+        if self._light >= 1:
+            return pixels
+        return np.asarray(cv2.convertScaleAbs(pixels, alpha=self._light), np.uint8)
+
+
+def laid_on(pixels: Bytes, delta: Colours, strength: float) -> Bytes:
+    """A delta (h, w, 3) of the work size on a picture (H, W, 3): a quick `composite`.
+
+    In whole levels of 255, which no eye sees and nothing is carried on from.
+    """
+    if strength == 0:
+        return pixels
+    high, wide = pixels.shape[:2]
+    change = np.round(delta * np.float32(255 * strength)).astype(np.int16)
+    if change.shape[:2] != (high, wide):
+        change = cv2.resize(change, (wide, high), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.add(pixels, change, dtype=cv2.CV_8U), np.uint8)

@@ -1,0 +1,68 @@
+"""Where the things of one moment are now: movements since then, one after another."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from streamdream.frame import Size, interleaved, planes
+from streamdream.motion import Colours, FloatMap, FlowMap, Movement
+
+
+class Trail:
+    """The composed backward flow and trust from now back to one moment.
+
+    Composing flows instead of warping the picture again and again keeps it sharp: whatever is
+    carried is resampled once.
+    """
+
+    def __init__(self, size: Size) -> None:
+        """Begin at this moment, for pictures of `size` (h, w)."""
+        self.size = size
+        self.flow: FlowMap = np.zeros((*size, 2), np.float32)
+        self.trust: FloatMap = np.ones(size, np.float32)
+        self.still = True
+        self._x = np.arange(size[1], dtype=np.float32)
+        self._y = np.arange(size[0], dtype=np.float32)[:, None]
+
+    def follow(self, movement: Movement) -> None:
+        """Go on by one movement; one over a cut leads nowhere."""
+        if movement.cut:
+            self.trust = np.zeros(self.size, np.float32)
+            return
+        step, trust = interleaved(movement.flow), interleaved(movement.trust)[..., 0]
+        if self.still:
+            self.flow, self.trust, self.still = step, trust * self.trust, False
+            return
+        x, y = step[..., 0] + self._x, step[..., 1] + self._y
+        before = cv2.remap(self.flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        was = cv2.remap(self.trust, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        self.flow = np.asarray(step + before, np.float32)
+        self.trust = np.asarray(trust * was, np.float32)
+
+    def resized(self, size: Size) -> Trail:
+        """The same for pictures of another size (h, w)."""
+        other = Trail(size)
+        wide, high = size[1], size[0]
+        scale = np.array([wide / self.size[1], high / self.size[0]], np.float32)
+        flow = cv2.resize(self.flow, (wide, high), interpolation=cv2.INTER_LINEAR)
+        other.flow = np.asarray(flow * scale, np.float32)
+        trust = cv2.resize(self.trust, (wide, high), interpolation=cv2.INTER_LINEAR)
+        other.trust, other.still = np.asarray(trust, np.float32), self.still
+        return other
+
+    @property
+    def movement(self) -> Movement:
+        """From now back to that moment."""
+        return Movement(planes(self.flow), planes(self.trust[..., None]))
+
+    def carried(self, delta: Colours) -> Colours:
+        """A delta (h, w, 3) of that moment where its things are now, 0 where nobody knows.
+
+        Bicubic: this is only looked at, never carried on.
+        """
+        if self.still:
+            return delta * self.trust[..., None]
+        x, y = self.flow[..., 0] + self._x, self.flow[..., 1] + self._y
+        moved = cv2.remap(delta, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(moved, np.float32) * self.trust[..., None]
