@@ -72,19 +72,28 @@ class OpticalFlow:
                 self._dense.setFinestScale(finest)
         self._coarse = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def between(self, now: Image, before: Image) -> Movement:
-        """The movement from `now` back to `before`, both images (3, h, w)."""
+    def between(self, now: Image, before: Image, start: Flow | None = None) -> Movement:
+        """The movement from `now` back to `before`, both images (3, h, w).
+
+        It is looked for around `start` (2, h, w) where that is known, as it is between frames
+        that lie further apart: then there is no cut between them.
+        """
         a, b = interleaved(now), interleaved(before)
         grey_a, grey_b = _grey(a), _grey(b)
         still = np.zeros((*grey_a.shape, 2), np.float32)
-        shift = _shift(grey_a, grey_b)
-        if is_cut(self._coarse, grey_a, grey_b, shift):
-            nothing = np.zeros((*grey_a.shape, 1), np.float32)
-            return Movement(planes(still, now.device), planes(nothing, now.device), cut=True)
+        guess: FlowMap | tuple[float, float]
+        if start is not None:
+            guess, reverse = interleaved(start), -interleaved(start)
+        else:
+            shift = _shift(grey_a, grey_b)
+            guess, reverse = shift, (-shift[0], -shift[1])
+            if is_cut(self._coarse, grey_a, grey_b, shift):
+                nothing = np.zeros((*grey_a.shape, 1), np.float32)
+                return Movement(planes(still, now.device), planes(nothing, now.device), cut=True)
         back, forth = still, still
         if self._dense is not None:
-            back = estimate(self._dense, grey_a, grey_b, shift)
-            forth = estimate(self._dense, grey_b, grey_a, (-shift[0], -shift[1]))
+            back = estimate(self._dense, grey_a, grey_b, guess)
+            forth = estimate(self._dense, grey_b, grey_a, reverse)
         trust = trusted(a, b, grey_a, back, forth)
         return Movement(planes(back, now.device), planes(trust[..., None], now.device))
 
@@ -144,11 +153,14 @@ def _grey(image: Colours) -> GreyMap:
 
 
 def estimate(
-    dense: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]
+    dense: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, guess: FlowMap | tuple[float, float]
 ) -> FlowMap:
-    """The backward flow (h, w, 2) from `a` to `b`, looked for around one shift (dx, dy)."""
+    """The backward flow (h, w, 2) from `a` to `b`, looked for around a guess (dx, dy).
+
+    That is one for the whole picture, or one for every place (h, w, 2).
+    """
     start = np.empty((*a.shape, 2), np.float32)
-    start[:] = shift
+    start[:] = guess
     return dense.calc(a, b, start).astype(np.float32, copy=False)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "samples"))
+sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("samples", "benchmarks")]
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from media import Film

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import coherence
+import judge
 import make_clip
+import methods
 import numpy as np
 import pytest
+import speed
 
 from streamdream.backbone import Backbone
 from streamdream.options import build
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
-import coherence
-import judge
-import methods
-import speed
 
 SHOT = range(20, 30)
 

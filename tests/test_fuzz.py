@@ -10,11 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import fuzz
+import pytest
 from fuzz import Case, Verdict
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="cases run in forks")

@@ -18,7 +18,7 @@ from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Pixels, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Movement, OpticalFlow
-from streamdream.options import Options
+from streamdream.options import Look, Options
 from streamdream.pipeline import Carried, Picture, State, carry, redraw
 from streamdream.run import dream_file
 from streamdream.views import arranged
@@ -46,12 +46,12 @@ class Adding:
         self.seen: list[Carried] = []
 
     def __call__(
-        self, image: Image, carried: Carried, options: Options, index: int
+        self, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
         self.seen.append(carried)
         yield (image + carried.delta + self.amount).clone
 
-    def response(self, image: Image, result: Image, options: Options) -> Scalar:
+    def response(self, image: Image, result: Image, options: Look) -> Scalar:
         return (result - image).mean()
 
 
@@ -288,7 +288,7 @@ def test_too_little_memory_is_told_and_keeps_what_was_done(
     calls: list[int] = []
 
     def dreaming(
-        self: Dream, image: Image, carried: Carried, options: Options, index: int
+        self: Dream, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
         calls.append(index)
         if index == 5:

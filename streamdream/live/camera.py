@@ -85,14 +85,17 @@ def _steady_names() -> dict[str, str]:
     return {str(link.resolve()): str(link) for link in sorted(folder.iterdir(), reverse=True)}
 
 
-def find(text: str | None, options: LiveOptions) -> Camera:
+def find(text: str | None, options: LiveOptions, patient: bool = False) -> Camera:
     """The camera that `text` names, None for the default one. Raises SourceError.
+
+    A `patient` one does not ask whether a device is there: it will be waited for.
 
     A number; a device (/dev/video2, or a part of a camera's name); `screen`; `test` and other
     pictures that are made; a URL; a video or picture file.
     """
     if text is None or text.isdecimal():
-        return _numbered(0 if text is None else int(text), options, text is None)
+        number = None if text is None else int(text)
+        return _numbered(number, options, patient)
     if text == "screen":
         return _screen(options)
     if text in SCENES:
@@ -101,12 +104,12 @@ def find(text: str | None, options: LiveOptions) -> Camera:
         return Camera(text, text.removeprefix("lavfi:"), "lavfi")
     if URL.match(text):
         return _from_network(text)
-    return _there(text, options)
+    return _there(text, options, patient)
 
 
-def _there(text: str, options: LiveOptions) -> Camera:
+def _there(text: str, options: LiveOptions, patient: bool) -> Camera:
     """A device or file by its path, or a camera by a part of its name."""
-    if text.startswith("/dev/") and Path(text).exists():
+    if text.startswith("/dev/") and (patient or Path(text).exists()):
         return _device(text, text, options)
     if Path(text).exists():
         check_file(Path(text))
@@ -122,14 +125,15 @@ def _there(text: str, options: LiveOptions) -> Camera:
     )
 
 
-def _numbered(number: int, options: LiveOptions, default: bool) -> Camera:
+def _numbered(given: int | None, options: LiveOptions, patient: bool) -> Camera:
+    number, default = given or 0, given is None
     cure = "name a file or URL, or try: streamdream live test"
     if sys.platform == "linux":
         node = Path(f"/dev/video{number}")
         if default and not node.exists():
             there = sorted(Path("/dev").glob("video*"), key=lambda p: (len(p.name), p.name))
             node = there[0] if there else node
-        if not node.exists():
+        if not node.exists() and not patient:
             subject = "camera" if default else f"camera {number}"
             raise SourceError(subject, "none is plugged in" if default else f"no {node}", cure)
         return _device(_steady_names().get(str(node), str(node)), str(node), options)
@@ -137,7 +141,7 @@ def _numbered(number: int, options: LiveOptions, default: bool) -> Camera:
         return _device(str(number), f"camera {number}", options)
     found = devices()
     if number >= len(found):
-        raise SourceError(f"camera {number}", f"there are {len(found)}", cure)
+        raise SourceError(f"camera {number}", f"of cameras there are {len(found)}", cure)
     return _device(f"video={found[number].name}", found[number].label, options)
 
 
@@ -203,7 +207,8 @@ def _from_network(url: str) -> Camera:
         tries.append({**given, "rtsp_transport": "udp"})
     if kind is not None:
         return Camera(shown, url, kind, tuple(tries))
-    return Camera(shown, url, None, (*tries, {}))
+    # Some streams tell too little in so few bytes.
+    return Camera(shown, url, None, tuple(tries) if scheme.startswith("rtsp") else (*tries, {}))
 
 
 def pace_of(stream: Any) -> Fraction:

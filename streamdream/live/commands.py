@@ -9,7 +9,7 @@ import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -57,6 +57,7 @@ def live(
 ) -> int:
     """Dream what a camera sees, live, in a window and elsewhere; key H shows the keys."""
     from streamdream.live.camera import find
+    from streamdream.live.watchdog import HEARTBEAT, Heart, supervise
 
     recorded, place = None, ""
     chosen = opts.chosen(LiveOptions, flags, preset, config)
@@ -67,13 +68,12 @@ def live(
         # Fineness is the machine's matter here, not the file's.
         recorded = {k: v for k, v in recorded.items() if k not in ("work_size", "flow", "quality")}
         chosen = opts.chosen(LiveOptions, flags, preset, config, recorded, place)
-    camera = find(source, chosen)
+    supervised = chosen.watchdog or HEARTBEAT in os.environ
+    camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:
         from streamdream.live.window import check_display
 
         check_display()
-    from streamdream.live.watchdog import HEARTBEAT, Heart, supervise
-
     if chosen.watchdog and HEARTBEAT not in os.environ:
         _log_into(chosen.log and chosen.log.with_name(f"watchdog-{chosen.log.name}"))
         typed = sys.argv[1:]
@@ -131,14 +131,15 @@ class Display:
         """Look whether a person is watching."""
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._status = self._console.status("loading") if self._console.is_terminal else None
-        self._handlers: dict[int, Any] = {}
         self._asked = 0
         self._told: Status | None = None
 
     def __enter__(self) -> Display:
         """Listen for signals: the first one ends the run in good order, a second one at once."""
-        ending = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-        self._handlers = {number: signal.signal(number, self._stop) for number in ending}
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last two are not everywhere
+        for number in {getattr(signal, name) for name in names if hasattr(signal, name)}:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._stop)
         if self._status is not None:
             self._status.start()
         return self

@@ -27,6 +27,11 @@ from streamdream.options import Look, made, preset_names, read_preset
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
 
+SWITCHED = {
+    **dict.fromkeys(("1", "true", "on", "yes"), True),
+    **dict.fromkeys(("0", "false", "off", "no"), False),
+}
+
 Signals = Callable[[], Mapping[str, float]]
 """The signals of this moment, each 0 to 1."""
 
@@ -79,6 +84,7 @@ ACTIONS = {
         Action("random-preset", "take any preset", "x"),
         Action("reset", "forget the dream and begin anew", "backspace"),
         Action("tap", "tap the beat; twice or more sets the tempo", "t"),
+        Action("learn", "bind the option changed last to the MIDI knob moved next", "l", True),
         Action("view", "dream, source, half and half", "v"),
         Action("status", "show how it goes", "s", True),
         Action("identify", "number the monitors", "i", True),
@@ -114,7 +120,7 @@ class Controls:
         self, options: LiveOptions, preset: str | None = None, signals: Signals = dict
     ) -> None:
         """Begin with these options, which belong to a preset if one is named."""
-        self._start = options
+        self._start = _without(options, preset)
         self._goal = options
         self._ramps: dict[str, _Ramp] = {}
         self._actions: deque[tuple[str, object]] = deque(maxlen=WAITING)
@@ -123,6 +129,7 @@ class Controls:
         self._reactions = options.reactions
         self._random = random.Random(options.seed)
         self.preset = preset
+        self.touched = "strength"  # the option that was changed last, for learning knobs
         self.presets = preset_names()
         self.table: dict[str, Control] = table(options)
 
@@ -131,9 +138,18 @@ class Controls:
 
         Raises OptionError (or ModelError) for a name or value that cannot be.
         """
-        control = self._known(name)
+        self.set_all({name: value}, seconds)
+
+    def set_all(self, values: Mapping[str, object], seconds: float | None = None) -> None:
+        """Send several options to values, all of them or none; raises as `set` does."""
+        found: dict[str, object] = {}
+        for name, value in values.items():
+            control = self._known(name)
+            found[_field(control.name)] = _plain(control, value)
         with self._lock:
-            self._send({_field(control.name): _plain(control, value)}, seconds)
+            self._send(found, seconds)
+            for name in found:
+                self.touched = _typed(name)
 
     def nudge(self, name: str, part: float) -> None:
         """Move a number by a part of its slider, or a choice by one in that direction."""
@@ -151,11 +167,14 @@ class Controls:
                 move = (control.high - control.low) * part
                 if control.kind == "whole":
                     move = max(1, round(abs(move))) * (1 if part > 0 else -1)
-                self.set(name, min(max(now + move, control.low), control.high))
+                low, high = min(control.low, now), max(control.high, now)
+                self.set(name, min(max(now + move, low), high))
 
     def slide(self, name: str, place: float) -> None:
         """Put a slider at a `place` from 0 to 1, as a MIDI controller does."""
         control = self._known(name)
+        if math.isnan(place):
+            raise OptionError(name, "that is not a number")
         place = min(1.0, max(0.0, place))
         if control.kind == "switch":
             self.set(name, place >= 0.5)
@@ -174,6 +193,10 @@ class Controls:
         values = read_preset(name, Look)
         with self._lock:
             begun = {k: getattr(self._start, k) for k in Look.model_fields if _is_look(k)}
+            if "layers" in values:  # without a model they are the default one's
+                begun["model"] = Look.model_fields["model"].get_default()
+            elif "model" in values:
+                begun["layers"] = ()
             self._send({**begun, **values}, self._goal.fade if seconds is None else seconds)
             self.preset = name
 
@@ -191,7 +214,8 @@ class Controls:
         elif name == "view":
             self.nudge("view", 1)
         else:
-            self._actions.append((name, value))
+            moment = time.monotonic() if name == "tap" else value  # fetched up to a frame later
+            self._actions.append((name, moment))
 
     def actions(self) -> list[tuple[str, object]]:
         """The actions asked for since the last call: for the stage alone."""
@@ -258,8 +282,9 @@ class Controls:
 
     def at_without_signals(self, now: float) -> LiveOptions:
         """The same as `at`, as if there were no signals."""
-        moved = {k: ramp.at(now) for k, ramp in self._ramps.items()}
-        return self._goal.model_copy(update=moved) if moved else self._goal
+        with self._lock:
+            moved = {k: ramp.at(now) for k, ramp in self._ramps.items()}
+            return self._goal.model_copy(update=moved) if moved else self._goal
 
     def _other_preset(self, step: int | None) -> str:
         names = [name for name in self.presets if name != self.preset]
@@ -272,6 +297,17 @@ class Controls:
 
 def _as_given(options: LiveOptions) -> dict[str, object]:
     return {name: getattr(options, name) for name in LiveOptions.model_fields}
+
+
+def _without(options: LiveOptions, preset: str | None) -> LiveOptions:
+    """The options without what a preset brought; what was typed over it stays."""
+    if preset is None:
+        return options
+    given = read_preset(preset, Look)
+    taken = made(LiveOptions, given)
+    brought = [name for name in given if getattr(options, name) == getattr(taken, name)]
+    fields = LiveOptions.model_fields
+    return options.model_copy(update={name: fields[name].get_default() for name in brought})
 
 
 def _field(name: str) -> str:
@@ -293,9 +329,12 @@ def _plain(control: Control, value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         raise OptionError(control.name, "that is not a number")
     if control.kind == "switch":
-        if isinstance(value, str):
-            return value.strip().lower() in ("1", "true", "on", "yes")
-        return bool(value)
+        word = value.strip().lower() if isinstance(value, str) else value
+        if isinstance(word, str) and word in SWITCHED:
+            return SWITCHED[word]
+        if not isinstance(word, int | float):
+            raise OptionError(control.name, "is true or false")
+        return bool(word)
     if control.kind == "whole" and isinstance(value, float) and abs(value) < 1e18:
         return round(value)
     return value
@@ -332,10 +371,14 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
         kind = "whole"
     least = most = None
     for bound in field.metadata:
-        if isinstance(bound, Ge | Gt):
-            least = float(str(bound.ge if isinstance(bound, Ge) else bound.gt))
-        if isinstance(bound, Le | Lt):
-            most = float(str(bound.le if isinstance(bound, Le) else bound.lt))
+        if isinstance(bound, Ge):
+            least = float(str(bound.ge))
+        elif isinstance(bound, Gt):
+            least = math.nextafter(float(str(bound.gt)), math.inf)
+        elif isinstance(bound, Le):
+            most = float(str(bound.le))
+        elif isinstance(bound, Lt):
+            most = math.nextafter(float(str(bound.lt)), -math.inf)
     low, high = slider if slider else (None, None)
     text = (field.description or "").strip()
     default = list(default) if isinstance(default, tuple) else default

@@ -21,14 +21,16 @@ import torch
 from streamdream import backbone
 from streamdream.dream import Dream
 from streamdream.errors import Error, ModelError
-from streamdream.frame import Image, interleaved, resize
+from streamdream.frame import Flow, Image, interleaved, resize
 from streamdream.live.options import LiveOptions
-from streamdream.motion import Colours, Movement
+from streamdream.motion import Colours, OpticalFlow
 from streamdream.pipeline import Effect, State, advance, carry
 
 EARLY = 0.25  # seconds after which an unfinished dream is shown
 LEAST_KEPT = 0.85  # of a dream when the next one begins, however long the last one took
+FADED = 0.8  # of the old look that a job of the new one keeps
 MOST_FILLED = 0.13  # of a picture that extra steps are made for: one an octave
+GROWS, BOLDEST = 4.0, 3.0  # seconds that a scene grows for; how much larger steps may get for it
 KEPT_MODELS = 2
 REST = 2.0  # seconds after a fault
 NICE = 5  # the display goes first
@@ -40,7 +42,10 @@ Tell = Callable[[str], None]
 class Job:
     """What to dream: `image` (3, h, w) of a frame at `time`, on from `state`.
 
-    `movement` leads from the frame back to the state's; None, or no state, begins anew.
+    `start` (2, h, w) is about how the frame moved since the state's; None, or no state, begins
+    anew. A scene grows over as many jobs as its first frame would get steps, so that it is seen
+    at once and follows what moves: `growth` is how many it had, each `bold` times as strong.
+    `fades`: its look was changed, so what is carried gives way while it grows.
     """
 
     image: Image
@@ -48,7 +53,15 @@ class Job:
     index: int
     options: LiveOptions
     state: State | None = None
-    movement: Movement | None = None
+    start: Flow | None = None
+    growth: int = 0
+    bold: float = 1.0
+    fades: bool = False
+
+    @property
+    def growing(self) -> bool:
+        """Whether the scene has not yet all the dream that it shall have."""
+        return self.options.memory > 0 and self.growth < self.options.steps / self.bold
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class Dreamer:
         self._precision: dict[str, str] = {}
         self._effects: dict[str, Effect] = {}
         self._effects[options.model] = self._loaded(options.model, options.precision)
+        self._flow: tuple[str, OpticalFlow] | None = None
         self._job: Job | None = None
         self._busy = False
         self._ready: deque[Ready] = deque(maxlen=64)
@@ -150,11 +164,18 @@ class Dreamer:
             # However rarely this machine dreams, one dream does not pale before the next.
             passed = float(job.time - state.time)
             memory = max(memory, -passed / float(np.log(LEAST_KEPT)))
-        movement = None if memory == 0 else job.movement
+        movement = None
+        if state is not None and job.start is not None and memory > 0:
+            # Measured anew over all that time: trust composed step by step only dwindles.
+            movement = self._motion(options.flow).between(image, state.image, job.start)
         carried = carry(state, image, job.time, movement, memory)
-        fresh = carried.governor is None
-        if not fresh:
-            # New places get their dream from the next ones, which come the sooner.
+        if job.growing:
+            kept = FADED if job.fades else 1.0
+            carried = replace(carried, delta=carried.delta * kept, governor=None)
+            step_size = min(64.0, options.step_size * job.bold)
+            options = options.model_copy(update={"steps": 1, "step_size": step_size})
+        elif carried.governor is not None:
+            # New places get their dream from the next jobs, which come the sooner.
             carried = replace(carried, uncovered=min(carried.uncovered, MOST_FILLED))
         picture = (image + carried.delta).clamp(0, 1).clone
         for picture in effect(image, carried, options, job.index):
@@ -162,7 +183,7 @@ class Dreamer:
             if self._dropping.is_set():
                 return
             now = time.monotonic()
-            if fresh or now - shown > EARLY:
+            if now - shown > EARLY:
                 shown = now
                 self._publish(job, picture() - image, None)
         state = advance(carried, image, picture(), job.time, effect, options)
@@ -174,6 +195,15 @@ class Dreamer:
         self.dreams += 1
         took = time.monotonic() - began
         self.each = took if self.each == 0 else self.each + 0.2 * (took - self.each)
+
+    def bold(self, jobs: int) -> float:
+        """How much larger steps have to be for a scene to grow in time on a slow machine."""
+        return max(1.0, min(BOLDEST, jobs * self.each / GROWS))
+
+    def _motion(self, name: str) -> OpticalFlow:
+        if self._flow is None or self._flow[0] != name:
+            self._flow = name, OpticalFlow(name)
+        return self._flow[1]
 
     def _publish(self, job: Job, delta: torch.Tensor, state: State | None) -> None:
         found = interleaved(delta)

@@ -125,7 +125,7 @@ class LiveOptions(Look):
     )
     pixel_format: Annotated[str, Parameter(group=CAMERA)] = Field(
         default="auto",
-        pattern=r"[\w-]{1,32}",
+        pattern=r"^[\w-]{1,32}$",
         description="Pixel format asked of a camera, as mjpeg or yuyv422. auto tries mjpeg first: "
         "USB has room for it.",
     )

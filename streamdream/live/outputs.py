@@ -6,6 +6,7 @@ told about, and opened again with growing pauses, for ever.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from streamdream.frame import Bytes, Size
 
 SHORTEST, LONGEST = 0.5, 30.0  # seconds between two tries to open
 STEADY = 10.0  # seconds after which a failure counts as a new one
+STUCK = 15.0  # seconds for one picture after which an output counts as not running
 LEAVE = 5.0  # seconds that an output has for its end
 
 Tell = Callable[[str], None]
@@ -75,7 +77,8 @@ class Output:
         """
         self.name = name
         self.written = self.dropped = self.failures = 0
-        self.trouble = ""  # why it is not running, empty if it is
+        self._trouble = self._told = ""
+        self._busy: float | None = None  # since when it has been at one picture
         self._opening, self._rate, self._tell = opening, rate, tell
         self._waiting: deque[Shown] = deque()
         self._depth = depth
@@ -101,6 +104,13 @@ class Output:
         self._thread.join(seconds)
 
     @property
+    def trouble(self) -> str:
+        """Why it is not running, empty if it is."""
+        busy = self._busy
+        stuck = busy is not None and time.monotonic() - busy > STUCK
+        return self._trouble or ("takes no picture" if stuck else "")
+
+    @property
     def running(self) -> bool:
         """Whether pictures arrive where they should."""
         return not self.trouble
@@ -116,32 +126,40 @@ class Output:
         until = time.monotonic() + seconds
         with self._changed:
             while not self._ending and (left := until - time.monotonic()) > 0:
+                self.dropped += len(self._waiting)
                 self._waiting.clear()
                 self._changed.wait(left)
 
     def _work(self) -> None:
         target: Target | None = None
         size: Size | None = None
-        pause, opened = SHORTEST, 0.0
+        pause, opened = SHORTEST, math.inf
         while (picture := self._next()) is not None:
+            if self._ending and self._trouble:
+                break  # to try once more would take time, and end at once
+            self._busy = time.monotonic()
             try:
                 if target is not None and size != picture.size:
                     target, ended = None, target
                     ended.close()
                 if target is None:
-                    size, opened = picture.size, time.monotonic()
+                    size, opened = picture.size, math.inf
                     target = self._opening(size, self._rate)
+                    opened = time.monotonic()
                 target.write(picture)
                 self.written += 1
-                if self.trouble:
+                self._trouble = ""
+                if self._told and time.monotonic() - opened > STEADY:
                     self._tell(f"{self.name}: goes on")
-                    self.trouble = ""
+                    self._told = ""
             except Exception as fault:  # whatever it is, the picture goes on
                 pause = SHORTEST if time.monotonic() - opened > STEADY else pause
                 self._failed(fault, pause)
                 target = self._left(target)
+                self._busy = None
                 self._pause(pause)
                 pause = min(LONGEST, pause * 2)
+            self._busy = None
         if target is not None:
             try:
                 target.close()
@@ -151,9 +169,10 @@ class Output:
     def _failed(self, fault: Exception, pause: float) -> None:
         self.failures += 1
         why = _why(fault)
-        if why != self.trouble:
+        self._trouble = why
+        if why != self._told:
             self._tell(f"{self.name}: {why}; tried again in {pause:g} s")
-        self.trouble = why
+        self._told = why
 
     def _left(self, target: Target | None) -> None:
         if target is not None:

@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 
 NOTCH = 2 ** (-1 / 4)  # one change of quality: a sixth of the lines, a third of the work
-LOWEST = 0.35  # of the wanted lines
+LOWEST = 0.5  # of the wanted lines; below, a dream has no room for its shapes
 FULL, ROOM = 0.85, 0.5  # of the time between two pictures: above is too much, below allows more
 PATIENCE = 1.0, 5.0  # seconds of too much until less is done, of room until more is
 LONGEST_DREAM = 0.6  # seconds; more steps than fit in are left out

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import secrets
 import sys
 import threading
 import time
@@ -40,6 +42,7 @@ from streamdream.live.hours import Hours
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Opening, Output, Shown
 from streamdream.live.pacing import Latencies, Pacing, Rate
+from streamdream.live.recording import check_folder as check_place
 from streamdream.live.recording import check_recording, recording, snapshot
 from streamdream.live.signals import Signals
 from streamdream.live.stage import Stage
@@ -88,8 +91,7 @@ def check(options: LiveOptions) -> None:
     """Raise what can be known to be wrong with the outputs, before anything is loaded."""
     if options.record is not None:
         check_recording(options.record)
-    if not options.folder.is_dir() or not os.access(options.folder, os.W_OK):
-        raise SinkError(options.folder, "is no folder that can be written to")
+    check_place(options.folder)
     if options.hls is not None:
         check_folder(options.hls)
     for url in options.stream:
@@ -190,12 +192,17 @@ class Session:
 
     def _open_controls(self) -> None:
         options = self._options
+        token = options.token
+        if token is None and not is_loopback(options.host):
+            token = secrets.token_urlsafe(12)
+            if options.osc is not None:
+                self.tell(f"token: {token}")
         self.web = None
         if options.http is not None:
             from streamdream.live.web import Web
 
             self.web = Web(
-                self.controls, lambda: self.status, options.host, options.http, options.token,
+                self.controls, lambda: self.status, options.host, options.http, token,
                 self.tell,
             )  # fmt: skip
             self._stack.callback(self.web.close)
@@ -203,14 +210,15 @@ class Session:
         if options.osc is not None:
             from streamdream.live.osc import Osc
 
-            osc = Osc(self.controls, options.host, options.osc, options.token, self.tell)
+            osc = Osc(self.controls, options.host, options.osc, token, self.tell)
             self._stack.callback(osc.close)
             self.tell(f"osc: {osc.address}")
+        self._midi = None
         if options.midi is not None:
-            from streamdream.live.midi import MAPPING, Midi
+            from streamdream.live.midi import Midi, mapping_file
 
-            midi = Midi(self.controls, options.midi, MAPPING, self.tell, self.signals)
-            self._stack.callback(midi.close)
+            self._midi = Midi(self.controls, options.midi, mapping_file(), self.tell, self.signals)
+            self._stack.callback(self._midi.close)
         if options.sound is not None:
             from streamdream.live.sound import Sound
 
@@ -349,11 +357,22 @@ class Session:
         elif name == "reset":
             self.stage.reset()
         elif name == "tap":
-            self.signals.tap()
+            self.signals.tap(value if isinstance(value, float) else None)
+        elif name == "learn":
+            self._learn(wanted)
         elif name == "quit":
             self._quits = True
         elif self._options.window:
             self._for_window.append((name, wanted))
+
+    def _learn(self, wanted: bool | None) -> None:
+        if self._midi is None:
+            self.tell("learn: begin with --midi auto to learn a knob")
+        elif self._midi.learning is not None if wanted is None else not wanted:
+            self._midi.learn(None)
+        else:
+            self._midi.learn(self.controls.touched)
+            self.tell(f"learn: move a knob for {self.controls.touched}")
 
     def _record(self, on: bool) -> None:
         if on == ("record" in self._outputs):
@@ -415,6 +434,7 @@ class Session:
         }  # fmt: skip
         states = [name for name, on in toggles.items() if on]
         states += self._window_states
+        states += ["learn"] * (self._midi is not None and self._midi.learning is not None)
         if self.stage.limiter is not None and self.stage.limiter.damping:
             states.append("damped")
         self.status = Status(
@@ -465,11 +485,23 @@ class Session:
         """Finish every output, and let everything go."""
         for output in self._outputs.values():
             output.close()
+            if self._heart is not None:
+                self._heart.beat("ending")  # it may take a while
         self._outputs.clear()
         self._stack.close()
         if self._window is not None:
             self._window.close()
             self._window = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own, which no other reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def resident() -> float:

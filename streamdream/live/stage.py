@@ -21,7 +21,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from streamdream.frame import Bytes, Frame, Image, Size, resize, to_image, work_size
+from streamdream.frame import Bytes, Frame, Image, Size, planes, resize, to_image, work_size
 from streamdream.live.controls import Controls
 from streamdream.live.dreamer import Dreamer, Job, Ready
 from streamdream.live.flashes import FlashLimiter
@@ -91,6 +91,9 @@ class Stage:
         self._state_trail: Trail | None = None
         self._job: Job | None = None
         self._job_trail: Trail | None = None
+        self._growth, self._bold = 0, 1.0
+        self._fades = False
+        self._look: tuple[object, ...] = ()
 
     def show(
         self, pixels: Bytes | None, now: float | None = None, arrived: float | None = None
@@ -131,6 +134,7 @@ class Stage:
         self._dreamer.drop()
         self._layer = self._older = self._state = self._job = None
         self._job_trail = self._state_trail = None
+        self._growth, self._fades = 0, False
 
     def _watch(self, pixels: Bytes, now: float, options: LiveOptions) -> Bytes:
         """See who moves, and let the gate and the attract loop answer."""
@@ -186,11 +190,13 @@ class Stage:
                 continue
             if ready.delta.size == 0:  # it came to nothing
                 self._state = self._job = None
+                self._growth, self._fades = 0, False
                 continue
             self._lay_on(ready, now)
             if ready.state is not None:
                 self._state, self._state_trail = ready.state, self._job_trail
                 self._job = None
+                self._growth += 1
 
     def _lay_on(self, ready: Ready, now: float) -> None:
         assert self._job_trail is not None
@@ -210,6 +216,12 @@ class Stage:
         """Give the dreamer the picture that is shown now, if it has nothing to do."""
         if not self._dreamer.idle or (self.let_through <= 0 and options.gate != "off"):
             return
+        look = options.model, options.chosen_layers, options.octaves, options.step_size
+        if look != self._look:
+            # Another look has a strength of its own: it grows while the old one fades.
+            self._look, self._growth, self._fades = look, 0, self._state is not None
+        if self._growth == 0:
+            self._bold = self._dreamer.bold(options.steps)
         self._jobs += 1
         steps = self._pacing.steps(options.warm_steps, self._dreamer.each)
         lines = self.lines
@@ -219,7 +231,10 @@ class Stage:
             self._jobs,
             options.model_copy(update={"warm_steps": steps, "work_size": lines}),
             self._state,
-            None if self._state_trail is None else self._state_trail.movement,
+            None if self._state_trail is None else planes(self._state_trail.flow),
+            self._growth,
+            self._bold,
+            self._fades,
         )
         if self._dreamer.offer(job):
             self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))

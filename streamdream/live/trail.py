@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from streamdream.frame import Size, interleaved, planes
+from streamdream.frame import Size, interleaved
 from streamdream.motion import Colours, FloatMap, FlowMap, Movement
 
 
@@ -51,18 +51,17 @@ class Trail:
         other.trust, other.still = np.asarray(trust, np.float32), self.still
         return other
 
-    @property
-    def movement(self) -> Movement:
-        """From now back to that moment."""
-        return Movement(planes(self.flow), planes(self.trust[..., None]))
-
     def carried(self, delta: Colours) -> Colours:
         """A delta (h, w, 3) of that moment where its things are now, 0 where nobody knows.
 
-        Bicubic: this is only looked at, never carried on.
+        Bicubic, and with the benefit of the doubt where trust was lost bit by bit: this is only
+        looked at, and never carried on.
         """
         if self.still:
-            return delta * self.trust[..., None]
+            return delta * self._shown_trust()[..., None]
         x, y = self.flow[..., 0] + self._x, self.flow[..., 1] + self._y
         moved = cv2.remap(delta, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(moved, np.float32) * self.trust[..., None]
+        return np.asarray(moved, np.float32) * self._shown_trust()[..., None]
+
+    def _shown_trust(self) -> FloatMap:
+        return np.sqrt(np.sqrt(self.trust))

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 os.environ.setdefault("SDL_RENDER_SCALE_QUALITY", "linear")
+os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "streamdream")  # for rules of window managers
 
 import cv2
 import numpy as np

@@ -1,0 +1,281 @@
+// The page: asks how it goes, shows it, and sends what is changed. Controls are in rows.js,
+// the picture is in picture.js.
+
+import { Picture } from "/picture.js";
+import { Row, make, words } from "/rows.js";
+
+const POLL = 500; // ms between two looks at the status
+const PACE = 100; // ms between two messages while a slider moves
+const PATIENCE = 4000; // ms for an answer
+const SURE = 4000; // ms in which the end is confirmed
+const PRESET_ACTIONS = ["previous-preset", "next-preset", "random-preset"];
+const SCREEN_ACTIONS = ["fullscreen", "identify", "test-pattern", "status", "help", "quit"];
+
+const KEYS = { backspace: "⌫", escape: "esc" }; // as they are shown
+
+const $ = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const rows = new Map();
+const buttons = new Map(); // of actions
+const pressed = new Map(); // toggles that were switched here, and until when that counts
+let known = null; // the last /api/controls
+let actions = [];
+let pending = {};
+let sending = false;
+let asked = 0; // grows with every change sent; what was asked before is old
+let online = true;
+let notices = [];
+
+async function ask(path, body) {
+  const answer = await fetch(path, {
+    method: body ? "POST" : "GET",
+    headers: body ? { "Content-Type": "application/json" } : {},
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(PATIENCE),
+  });
+  if (answer.status === 401) location.reload(); // the server asks for the token
+  const found = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(found.error), { told: true });
+  return found;
+}
+
+function say(text, kind = "") {
+  if ($("notices").firstChild?.textContent === text) return;
+  $("notices").prepend(make("p", { className: kind }, text));
+  while ($("notices").children.length > 5) $("notices").lastChild.remove();
+}
+
+function connected(now) {
+  if (now === online) return;
+  online = now;
+  document.body.classList.toggle("offline", !now);
+  $("lost").textContent = now ? "" : "Connection lost. Trying again …";
+  if (now) picture.again();
+}
+
+/** Send what has gathered, at most ten times a second, one message after the other. */
+async function flush() {
+  if (sending) return;
+  sending = true;
+  while (Object.keys(pending).length) {
+    const values = pending;
+    pending = {};
+    asked += 1;
+    const pause = sleep(PACE);
+    try {
+      take(await ask("/api/set", values));
+    } catch (fault) {
+      const names = Object.keys(values);
+      if (fault.told && names.length === 1) rows.get(names[0])?.complain(fault.message);
+      say(fault.told ? fault.message : "That did not arrive: no connection", "error");
+      known = null;
+    }
+    await pause;
+  }
+  sending = false;
+}
+
+function change(name, value) {
+  pending[name] = value;
+  flush();
+}
+
+async function tell(path, body) {
+  asked += 1;
+  try {
+    take(await ask(path, body));
+  } catch (fault) {
+    say(fault.told ? fault.message : "That did not arrive: no connection", "error");
+  }
+}
+
+/** Show values that came from the server, except where a hand is. */
+function take(state) {
+  if (known) known = { ...known, ...state };
+  let held = false;
+  for (const [name, row] of rows) {
+    if (row.held || name in pending) held = true;
+    else row.show(state.values[name]);
+  }
+  if (held && known) known.tag = null; // look again when it was let go
+  for (const button of $("presets").children)
+    button.setAttribute("aria-pressed", String(button.textContent === words(state.preset ?? " ")));
+}
+
+function build(found) {
+  known = found;
+  for (const control of found.controls) {
+    const old = rows.get(control.name);
+    if (old?.said === JSON.stringify(control)) continue;
+    const row = new Row(control, change);
+    rows.set(control.name, row);
+    if (old) old.node.replaceWith(row.node);
+    else group(control.group).append(row.node);
+  }
+  if (!actions.length) {
+    actions = found.actions;
+    for (const action of actions) place(action);
+    $("presets").append(...found.presets.map((name) => {
+      const button = make("button", { type: "button", "aria-pressed": "false" }, words(name));
+      button.addEventListener("click", () => tell("/api/preset", { name }));
+      return button;
+    }));
+  }
+  take(found);
+}
+
+function group(name) {
+  const id = `group-${name || "other"}`.toLowerCase().replace(/[^a-z0-9-]/g, "-");
+  if (!$(id)) {
+    const title = make("h2", { id: `${id}-title` }, name || "Other");
+    $("groups").append(
+      make("section", { id, className: "card", "aria-labelledby": title.id }, title),
+    );
+  }
+  return $(id);
+}
+
+/** The name of an action, shorter where it stands among presets. */
+const shortened = (name) => name.replace(/-preset$/, "");
+
+function place(action) {
+  const button = make("button", { type: "button", title: action.help }, words(shortened(action.name)));
+  button.dataset.action = action.name;
+  if (action.key) button.append(make("kbd", {}, KEYS[action.key] ?? action.key));
+  if (action.toggles) button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => act(action));
+  buttons.set(action.name, button);
+  const home = PRESET_ACTIONS.includes(action.name) ? "preset-actions"
+    : SCREEN_ACTIONS.includes(action.name) ? "screen-actions" : "actions";
+  $(home).append(button);
+}
+
+function act(action) {
+  const button = buttons.get(action.name);
+  if (action.name === "quit" && !button.classList.contains("sure")) {
+    button.classList.add("sure");
+    button.firstChild.textContent = "Really end?";
+    setTimeout(() => {
+      button.classList.remove("sure");
+      button.firstChild.textContent = words(shortened(action.name));
+    }, SURE);
+    return;
+  }
+  const body = { name: action.name };
+  if (action.toggles) {
+    body.value = button.getAttribute("aria-pressed") !== "true";
+    pressed.set(action.name, performance.now() + 1500);
+    button.setAttribute("aria-pressed", String(body.value));
+  }
+  tell("/api/act", body);
+}
+
+const digits = (value, places = 0) =>
+  value === null || !Number.isFinite(value) ? "–" : value.toFixed(places);
+
+function clock(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return [`${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`, "minutes"];
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return [`${hours}:${String(minutes % 60).padStart(2, "0")}`, "hours"];
+  return [String(Math.floor(hours / 24)), "days"];
+}
+
+function show(status) {
+  document.body.classList.toggle("connected", status.connected);
+  $("camera-line").textContent = status.camera;
+  const figures = [
+    ["Pictures", digits(status.shown, 1), `of ${digits(status.wanted, 1)} a second`],
+    ["Latency", `${digits(status.latency[0])} ms`, `at times ${digits(status.latency[1])} ms`],
+    ["Dream steps", digits(status.steps, 1), "a second"],
+    ["Quality", `${digits(100 * status.share)} %`, `${status.lines} lines`],
+    ["Too late", String(status.dropped), "pictures"],
+    ["Running", ...clock(status.seconds)],
+  ];
+  if ($("stats").children.length !== figures.length)
+    $("stats").replaceChildren(...figures.map(([name]) =>
+      make("div", {}, make("dt", {}, name), make("dd", {}, make("b"), make("small")))));
+  figures.forEach(([, value, unit], i) => {
+    const dd = $("stats").children[i].lastChild;
+    dd.firstChild.textContent = value;
+    dd.lastChild.textContent = unit;
+  });
+  for (const [name, button] of buttons) {
+    if (!button.hasAttribute("aria-pressed") || performance.now() < (pressed.get(name) ?? 0)) continue;
+    button.setAttribute("aria-pressed", String(status.states.includes(name)));
+  }
+  document.title = status.states.includes("record") ? "● Recording: streamdream" : "streamdream";
+  const troubles = status.outputs.filter((output) => output.trouble)
+    .map((output) => `${output.name}: ${output.trouble}`);
+  if (troubles.join("\n") !== [...$("troubles").children].map((li) => li.textContent).join("\n"))
+    $("troubles").replaceChildren(...troubles.map((line) => make("li", {}, line)));
+  signals(status.signals);
+  const old = notices.join("\n");
+  if (status.notices.join("\n") !== old) {
+    // the server keeps the last few: what is new comes after the longest part known already
+    let from = status.notices.length;
+    while (from > 0 && !old.endsWith(status.notices.slice(0, from).join("\n"))) from -= 1;
+    for (const line of status.notices.slice(from)) say(line);
+    notices = status.notices;
+  }
+}
+
+function signals(found) {
+  const names = Object.keys(found);
+  if (names.length !== $("signals").children.length)
+    $("signals").replaceChildren(...names.map((name) => make("label", {}, name, make("meter"))));
+  names.forEach((name, i) => ($("signals").children[i].lastChild.value = found[name] ?? 0));
+}
+
+async function watch() {
+  for (;;) {
+    const before = asked;
+    try {
+      const status = await ask("/api/status");
+      if (!known || status.tag !== known.tag) {
+        const found = await ask("/api/controls");
+        if (before === asked) build(found);
+      }
+      show(status);
+      connected(true);
+    } catch (fault) {
+      if (fault.told) say(fault.message, "error");
+      else connected(false);
+    }
+    await sleep(document.hidden || !online ? 2000 : POLL);
+  }
+}
+
+function keyed(event) {
+  if (!$("keys").checked || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
+  const { target, key } = event;
+  if (target.matches("select, input:not([type=range], [type=checkbox])")) return;
+  if (target.matches("button, input, a") && (key === " " || key === "Enter")) return;
+  const pushed = key === " " ? "space" : key.toLowerCase();
+  const action = actions.find((other) => other.key === pushed && other.name !== "quit");
+  if (!action) return;
+  event.preventDefault();
+  act(action);
+}
+
+const picture = new Picture($("view"), $("frame"), (text) => {
+  if ($("overlay").textContent !== text) $("overlay").textContent = text;
+});
+const play = (on) => {
+  $("play").setAttribute("aria-pressed", String(on));
+  $("play").textContent = on ? "Picture on" : "Picture off";
+  $("frame").classList.toggle("still", !on);
+  picture.turn(on);
+};
+$("play").addEventListener("click", () => play(!picture.on));
+if (matchMedia("(prefers-reduced-motion: reduce)").matches) play(false);
+if (!$("frame").requestFullscreen) $("enlarge").hidden = true;
+$("enlarge").addEventListener("click", () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else $("frame").requestFullscreen();
+});
+$("keys").checked = localStorage.getItem("keys") !== "off";
+$("keys").addEventListener("change", () =>
+  localStorage.setItem("keys", $("keys").checked ? "on" : "off"));
+document.addEventListener("keydown", keyed);
+watch();
