@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent.parent / name) for name in ("samples", "benchmarks")]
+sys.path.insert(0, str(Path(__file__).parent.parent / "samples"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from media import Film
