@@ -320,6 +320,10 @@ def soak(  # noqa: PLR0915 - a story told from beginning to end
                     session.controls.take_preset(name)
                     time.sleep(2)
                 session.controls.take_preset("eyes")
+                for scale in (1.2, 1.3, 1.5, 1.6, 1.7, 1.8):  # libraries keep kernels for sizes
+                    session.controls.set("octave-scale", scale)
+                    time.sleep(1.5)
+                session.controls.take_preset("eyes")
                 plan = _planned(minutes, rng)
                 seen: list[tuple[float, int, int]] = []
                 begun = time.monotonic()
@@ -405,7 +409,7 @@ def _strike(
         return Camera(camera.port)
     if what == "freeze":
         camera.frozen.set()
-        threading.Timer(2.0, camera.frozen.clear).start()
+        threading.Timer(7.5, camera.frozen.clear).start()  # longer than a reader waits
     elif what == "fail":
         failing.set()
         threading.Timer(1.0, failing.clear).start()

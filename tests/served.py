@@ -18,7 +18,7 @@ from streamdream.live.controls import Controls
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Shown
 from streamdream.live.status import OutputStatus, Status
-from streamdream.live.web import Web
+from streamdream.live.web.server import Web
 
 SIZE = (90, 160)
 

@@ -1195,12 +1195,6 @@ def test_opening_and_closing_leaves_nothing_behind(controls: Controls) -> None:
     assert own_threads() == []
 
 
-def test_python_osc_may_be_missing(controls: Controls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pythonosc", None)
-    with pytest.raises(OptionError, match=r"streamdream\[osc\]"):
-        Osc(controls, "127.0.0.1", 0, None, lambda line: None)
-
-
 # MIDI
 
 

@@ -187,6 +187,7 @@ def test_the_work_size_may_change_at_any_time() -> None:
             stage.show(window(100), now + i + k / 30)
             settled(dreamer)
         shown = seen(stage.show(window(100), now + i + 5 / 30))
+        settled(dreamer)
         assert shown.pixels.shape == (H, W, 3)
         assert stage.lines == lines
         assert redness(shown.pixels, window(100)).mean() > 30

@@ -19,13 +19,13 @@ from PIL import Image
 from served import Served
 
 from streamdream.errors import SinkError
-from streamdream.live import web_pages
 from streamdream.live.controls import ACTIONS, Controls
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Shown
 from streamdream.live.status import Status
-from streamdream.live.web import CONNECTIONS, Web
-from streamdream.live.web_pages import VIEWERS
+from streamdream.live.web import pages as web_pages
+from streamdream.live.web.pages import VIEWERS
+from streamdream.live.web.server import CONNECTIONS, Web
 
 TOKEN = "correct-horse"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -417,7 +417,7 @@ def test_a_picture_that_stands_still_is_sent_again() -> None:
 
 
 def test_nothing_is_encoded_for_nobody(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamdream.live import web_pictures
+    from streamdream.live.web import pictures as web_pictures
 
     made: list[int] = []
     real = web_pictures.encoded
@@ -560,7 +560,7 @@ def test_garbage_ends_a_connection_and_not_the_server(page: Served) -> None:
 
 
 def test_connections_are_bounded_and_idle_ones_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamdream.live import web
+    from streamdream.live.web import server as web
 
     monkeypatch.setattr(web, "IDLE", 1.0)
     with Served() as page, ExitStack() as stack:

@@ -43,7 +43,36 @@ def test_there_are_commands() -> None:
     assert [kind for kind, _ in BLOCKS[:2]] == ["sh", "sh"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+LIVE = [command for command in COMMANDS if command.startswith("streamdream live")]
+
+
+def test_live_commands_work(place: Path) -> None:
+    running = {command: _begun(place, command) for command in LIVE}  # they mostly wait
+    for command, process in running.items():
+        _, text = process.communicate(timeout=200)
+        assert process.returncode == 0, (command, text)
+        assert "pictures in" in text, (command, text)
+    (made,) = place.glob("show-*.mp4")
+    assert len(frame_times(made)) > 3
+    assert (place / "web" / "live.m3u8").exists()
+
+
+def _begun(place: Path, command: str) -> subprocess.Popen[str]:
+    words = shlex.split(command)[1:]
+    if len(words) < 2 or words[1].startswith("-") or words[1] == "screen" or "://" in words[1]:
+        words[1:2] = ["test", *[w for w in words[1:2] if w.startswith("-")]]  # no camera here
+    # One screen, no opening hours that the test would have to wait for, any port.
+    for option, value in (("--monitor", "0"), ("--hours", "00:00-24:00"), ("--http", "0")):
+        if option in words:
+            words[words.index(option) + 1] = value
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamdream", *words, "--seconds", "6", "--work-size", "64"],
+        cwd=place, env={**os.environ, "SDL_VIDEODRIVER": "dummy"}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in LIVE])
 def test_the_tour_works(place: Path, command: str) -> None:
     words = shlex.split(command.partition("|")[0])[1:]
     if "--frames" not in words and "-o" in words:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 import types
 from collections import deque
@@ -157,7 +158,7 @@ class Controls:
         with self._lock:
             now = getattr(self._goal, _field(name))
             if control.kind in ("choice", "names"):
-                current = ",".join(now) if isinstance(now, tuple) else str(now)
+                current = self._goal.chosen_layers[0] if control.kind == "names" else str(now)
                 place = control.choices.index(current) if current in control.choices else -1
                 step = 1 if part > 0 else -1
                 self.set(name, control.choices[(place + step) % len(control.choices)])
@@ -360,7 +361,7 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
     choices: tuple[str, ...] = ()
     inner = _without_none(field.annotation)
     if name == "layers":
-        kind, choices = "names", models.card(options.model).layers
+        kind, choices = "names", _main_layers(options.model)
     elif name == "model":
         kind, choices = "choice", tuple(models.CARDS)
     elif get_origin(inner) is Literal:
@@ -383,6 +384,12 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
     text = (field.description or "").strip()
     default = list(default) if isinstance(default, tuple) else default
     return Control(_typed(name), kind, group, text, default, low, high, least, most, choices)
+
+
+def _main_layers(model: str) -> tuple[str, ...]:
+    """The layers to choose from: of a block its last one, not those for classifying."""
+    names = models.card(model).layers
+    return tuple(n for n in names if re.fullmatch(r"(block|relu)\d+(_\d+)?", n)) or names
 
 
 def _without_none(annotation: Any) -> Any:

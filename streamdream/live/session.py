@@ -199,7 +199,7 @@ class Session:
                 self.tell(f"token: {token}")
         self.web = None
         if options.http is not None:
-            from streamdream.live.web import Web
+            from streamdream.live.web.server import Web
 
             self.web = Web(
                 self.controls, lambda: self.status, options.host, options.http, token,

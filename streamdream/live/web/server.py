@@ -1,6 +1,6 @@
 """A page with the live picture and all controls, served over HTTP from a thread of its own.
 
-`web_door` decides who may come in, `web_pages` answers, `web_pictures` makes the JPEGs; here
+`door` decides who may come in, `pages` answers, `pictures` makes the JPEGs; here
 are the socket, the thread and its end.
 """
 
@@ -20,8 +20,8 @@ from urllib.parse import quote
 from streamdream.errors import SinkError, words
 from streamdream.live.controls import Controls
 from streamdream.live.status import Status
-from streamdream.live.web_door import Door, ip_of
-from streamdream.live.web_pictures import Pictures
+from streamdream.live.web.door import Door, ip_of
+from streamdream.live.web.pictures import Pictures
 
 if TYPE_CHECKING:
     from streamdream.live.outputs import Shown
@@ -48,7 +48,7 @@ class Web:
         A token that is given is asked for; beyond the loopback one is made up if none is.
         `status` and `tell` are called from the server's thread. Raises SinkError.
         """
-        from streamdream.live.web_pages import Pages
+        from streamdream.live.web.pages import Pages
 
         self._socket = _bound(host, port)
         bound, port = self._socket.getsockname()[:2]

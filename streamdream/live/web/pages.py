@@ -23,8 +23,8 @@ from aiohttp import web
 from streamdream.errors import Error, OptionError, near
 from streamdream.live.controls import ACTIONS, Controls
 from streamdream.live.status import Status
-from streamdream.live.web_door import BODY, Door, Refused
-from streamdream.live.web_pictures import Pictures
+from streamdream.live.web.door import BODY, Door, Refused
+from streamdream.live.web.pictures import Pictures
 
 VIEWERS = 8  # of the stream at once
 BEAT = 1.0  # seconds after which the last picture is sent again, to see who is still there
@@ -74,7 +74,7 @@ class Pages:
         self._controls, self._status, self._pictures = controls, status, pictures
         self._door, self._fault = door, fault
         self._ending = False
-        page = resources.files("streamdream.live") / "page"
+        page = resources.files("streamdream.live.web") / "page"
         self._asking = (page / "token.html").read_text("utf-8")
         self._handlers: dict[str, tuple[str, Handler]] = {
             "/stream.mjpg": ("GET", self._stream),
