@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
-import secrets
 import sys
 import threading
 import time
@@ -27,27 +25,16 @@ from streamdream.errors import Error, SinkError
 from streamdream.live.camera import Camera
 from streamdream.live.capture import Capture, Upright
 from streamdream.live.controls import Controls
-from streamdream.live.devices import (
-    check_ndi,
-    check_spout,
-    check_syphon,
-    check_virtual_camera,
-    ndi,
-    spout,
-    syphon,
-    virtual_camera,
-)
 from streamdream.live.dreamer import Dreamer
 from streamdream.live.hours import Hours
 from streamdream.live.options import LiveOptions
-from streamdream.live.outputs import Opening, Output, Shown
+from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Latencies, Pacing, Rate
-from streamdream.live.recording import check_folder as check_place
-from streamdream.live.recording import check_recording, recording, snapshot
+from streamdream.live.recording import recording, snapshot
+from streamdream.live.rig import Desk, check, openings
 from streamdream.live.signals import Signals
 from streamdream.live.stage import Stage
 from streamdream.live.status import OutputStatus, Status
-from streamdream.live.streams import check_folder, check_stream, hls, stream
 from streamdream.live.watchdog import Heart
 from streamdream.threads import Newest
 
@@ -85,25 +72,6 @@ class Summary:
     reconnected: int
     faults: int
     wants_restart: bool
-
-
-def check(options: LiveOptions) -> None:
-    """Raise what can be known to be wrong with the outputs, before anything is loaded."""
-    if options.record is not None:
-        check_recording(options.record)
-    check_place(options.folder)
-    if options.hls is not None:
-        check_folder(options.hls)
-    for url in options.stream:
-        check_stream(url)
-    if options.virtual_camera is not None:
-        check_virtual_camera(options.virtual_camera)
-    if options.ndi is not None:
-        check_ndi(options.ndi)
-    if options.spout is not None:
-        check_spout(options.spout)
-    if options.syphon is not None:
-        check_syphon(options.syphon)
 
 
 class Session:
@@ -157,7 +125,8 @@ class Session:
         # Every thread counts here, and OpenCV's would wait for each other.
         cv2.setNumThreads(max(1, (os.cpu_count() or 1) // 2))
         sys.setswitchinterval(0.001)
-        self._open_controls()
+        self.desk = Desk(self.controls, self.signals, lambda: self.status, options, self.tell)
+        self._stack.callback(self.desk.close)
         if options.window:
             self._open_window()
         self.dreamer = Dreamer(options, choose_device(options.device), self.tell)
@@ -170,60 +139,10 @@ class Session:
             self.controls, self.dreamer, self.pacing, options.attract, options.flash_limit
         )
         self._upright = Upright(options.rotate, options.fitted_size)
-        for name, opening in self._openings():
+        for name, opening in openings(options):
             self._outputs[name] = Output(name, opening, rate, self.tell)
         if options.record is not None:
             self._record(True)
-
-    def _openings(self) -> list[tuple[str, Opening]]:
-        options = self._options
-        found: list[tuple[str, Opening]] = []
-        if options.hls is not None:
-            found.append((f"hls {options.hls}", hls(options.hls)))
-        for number, url in enumerate(options.stream, start=1):
-            found.append((f"stream {number}", stream(url)))
-        if options.virtual_camera is not None:
-            found.append(("virtual camera", virtual_camera(options.virtual_camera)))
-        for name, made in (("ndi", ndi), ("spout", spout), ("syphon", syphon)):
-            given: str | None = getattr(options, name)
-            if given is not None:
-                found.append((name, made(given)))
-        return found
-
-    def _open_controls(self) -> None:
-        options = self._options
-        token = options.token
-        if token is None and not is_loopback(options.host):
-            token = secrets.token_urlsafe(12)
-            if options.osc is not None:
-                self.tell(f"token: {token}")
-        self.web = None
-        if options.http is not None:
-            from streamdream.live.web.server import Web
-
-            self.web = Web(
-                self.controls, lambda: self.status, options.host, options.http, token,
-                self.tell,
-            )  # fmt: skip
-            self._stack.callback(self.web.close)
-            self.tell(f"page: {self.web.address}")
-        if options.osc is not None:
-            from streamdream.live.osc import Osc
-
-            osc = Osc(self.controls, options.host, options.osc, token, self.tell)
-            self._stack.callback(osc.close)
-            self.tell(f"osc: {osc.address}")
-        self._midi = None
-        if options.midi is not None:
-            from streamdream.live.midi import Midi, mapping_file
-
-            self._midi = Midi(self.controls, options.midi, mapping_file(), self.tell, self.signals)
-            self._stack.callback(self._midi.close)
-        if options.sound is not None:
-            from streamdream.live.sound import Sound
-
-            sound = Sound(options.sound, self.signals, self.tell)
-            self._stack.callback(sound.close)
 
     def _open_window(self) -> None:
         from streamdream.live.window import Window
@@ -300,8 +219,7 @@ class Session:
         self._shown = shown
         for output in self._outputs.values():
             output.offer(shown)
-        if self.web is not None:
-            self.web.offer(shown)
+        self.desk.offer(shown)
         if self._options.window:
             self._to_window.put(shown)
         else:
@@ -359,20 +277,11 @@ class Session:
         elif name == "tap":
             self.signals.tap(value if isinstance(value, float) else None)
         elif name == "learn":
-            self._learn(wanted)
+            self.desk.learn(wanted)
         elif name == "quit":
             self._quits = True
         elif self._options.window:
             self._for_window.append((name, wanted))
-
-    def _learn(self, wanted: bool | None) -> None:
-        if self._midi is None:
-            self.tell("learn: begin with --midi auto to learn a knob")
-        elif self._midi.learning is not None if wanted is None else not wanted:
-            self._midi.learn(None)
-        else:
-            self._midi.learn(self.controls.touched)
-            self.tell(f"learn: move a knob for {self.controls.touched}")
 
     def _record(self, on: bool) -> None:
         if on == ("record" in self._outputs):
@@ -434,7 +343,7 @@ class Session:
         }  # fmt: skip
         states = [name for name, on in toggles.items() if on]
         states += self._window_states
-        states += ["learn"] * (self._midi is not None and self._midi.learning is not None)
+        states += ["learn"] * self.desk.learning
         if self.stage.limiter is not None and self.stage.limiter.damping:
             states.append("damped")
         self.status = Status(
@@ -492,16 +401,6 @@ class Session:
         if self._window is not None:
             self._window.close()
             self._window = None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own, which no other reaches."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def resident() -> float:
