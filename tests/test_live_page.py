@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-pytest.importorskip("aiohttp", reason="the page needs aiohttp")
 pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
 
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
@@ -415,3 +416,46 @@ def test_another_sites_page_neither_sees_nor_changes_anything(
         assert not served.web.watching
         assert served.told == []
         page.close()
+
+
+SEEN = """() => {
+  const small = new OffscreenCanvas(64, 36);
+  const pen = small.getContext("2d");
+  pen.drawImage(document.querySelector("#view"), 0, 0, 64, 36);
+  return Array.from(pen.getImageData(0, 0, 64, 36).data);
+}"""
+
+
+def test_a_slider_and_a_preset_change_the_real_picture(browser: Browser, tmp_path: Path) -> None:
+    from PIL import Image
+    from skimage import data
+    from test_live_session import session
+
+    photo = tmp_path / "photo.png"
+    Image.fromarray(data.coffee()[::2, ::2]).save(photo)
+    with session(str(photo), http=0, ramp=0.1, work_size=96) as (run, told):
+        page = browser.new_context().new_page()
+        page.set_default_timeout(15000)
+        page.goto(told[0].removeprefix("page: "))
+        slider = page.locator("#control-strength")
+        slider.wait_for()
+        until(lambda: run.dreamer.dreams > 6, page, 30)
+
+        def seen() -> np.ndarray:
+            return np.array(page.evaluate(SEEN), np.float32).reshape(36, 64, 4)[..., :3]
+
+        slider.focus()
+        page.keyboard.press("Home")  # no dream at all
+        assert until(lambda: run.controls.at().strength == 0, page)
+        page.wait_for_timeout(500)
+        plain = seen()
+        assert np.abs(seen() - plain).mean() < 1
+        page.keyboard.press("End")  # twice as much as usual
+        assert until(lambda: float(np.abs(seen() - plain).mean()) > 6, page, 20)
+        page.keyboard.press("Home")
+        assert until(lambda: float(np.abs(seen() - plain).mean()) < 1, page)
+        page.get_by_role("button", name="engraving").click()
+        assert until(lambda: run.controls.at().chosen_layers == ("block5",), page)
+        before = run.dreamer.dreams
+        assert until(lambda: run.dreamer.dreams > before + 1, page, 20)
+        page.context.close()
