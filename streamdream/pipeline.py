@@ -104,16 +104,18 @@ def redraw(
     motion: Motion,
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
+    waiting: Callable[[], None] | None = None,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
     Frames are read, and motion is found, by a thread of its own while the effect is at work:
     neither `frames` nor `motion` may be used, nor closed, elsewhere before the generator has
     ended or has been closed. `watch` is called with the frame and the unfinished picture after
-    every step. Raises ModelError where a dream is not finite.
+    every step, `waiting` now and then while no frame comes; what they raise ends it. Raises
+    ModelError where a dream is not finite.
     """
     state: State | None = None
-    with closing(ahead(views(frames, options, motion))) as seen:
+    with closing(ahead(views(frames, options, motion), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
             now = options.at(frame.time)

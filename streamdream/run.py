@@ -137,12 +137,16 @@ def dream_file(
             sink.watch(frame, picture)
             listener.step(outcome.frames, frames.counts)
 
+        def waiting() -> None:
+            listener.step(outcome.frames, frames.counts)
+
         try:
             with sink:
                 told = list(sink.notices)
                 for notice in told:
                     listener.notice(notice)
-                with closing(redraw(frames, options, effect, motion, device, watch)) as redrawn:
+                redrawn = redraw(frames, options, effect, motion, device, watch, waiting)
+                with closing(redrawn):
                     for frame in redrawn:
                         sink.write(frame)
                         outcome.frames += 1

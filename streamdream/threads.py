@@ -6,7 +6,8 @@ where they belong.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEPTH = 2  # items; more would only take memory
+LOOK = 0.2  # seconds between two looks at whether somebody wants to stop
+LEAVE = 3.0  # seconds that the item in the making may take at the end
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ class _End:
     fault: BaseException | None = None
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
+def ahead(
+    items: Iterable[T], depth: int = DEPTH, waiting: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
     """The same items, made in a thread up to `depth` ahead of whoever takes them.
 
     What making an item raises is raised when that item is asked for. Closing the generator
-    waits for the item in the making and closes `items` too.
+    waits for the item in the making and closes `items` too; one that takes for ever (a pipe
+    that nothing comes from) is left to its thread after some seconds. While nothing comes,
+    `waiting` is called several times a second; what it raises ends the waiting.
     """
     queue: Queue[T | _End] = Queue(depth)
     stopping = Event()
@@ -61,7 +68,12 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
     maker.start()
     try:
         while True:
-            item = queue.get()
+            try:
+                item = queue.get(timeout=None if waiting is None else LOOK)
+            except Empty:
+                if waiting is not None:
+                    waiting()
+                continue
             if isinstance(item, _End):
                 if item.fault is not None:
                     raise item.fault
@@ -69,10 +81,10 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
             yield item
     finally:
         stopping.set()
-        while maker.is_alive():
+        given_up = time.monotonic() + LEAVE
+        while maker.is_alive() and time.monotonic() < given_up:
             with suppress(Empty):
                 queue.get(timeout=0.05)
-        maker.join()
 
 
 class Newest(Generic[T]):

@@ -431,3 +431,42 @@ def test_views_show_the_source_too(film: Path, tmp_path: Path, view: str) -> Non
         dreamed = a[:, -half:].astype(int) - b[:, -half:]
         assert np.abs(a[:, :half].astype(int) - b[:, :half]).mean() < 2.3
         assert np.abs(dreamed).mean() > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_input_stalls_ends_with_what_is_done(
+    sample: Path, tmp_path: Path, number: int
+) -> None:
+    whole = tmp_path / "whole.ts"
+    with av.open(str(sample)) as source, av.open(str(whole), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream", "-", "-o", str(tmp_path / "out.mkv"),
+         "--work-size", "48", "--steps", "1", "--octaves", "1"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    data = whole.read_bytes()
+    process.stdin.write(data[: len(data) * 3 // 4])
+    process.stdin.flush()  # and then nothing comes
+    part = tmp_path / "out.part.mkv"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not part.exists():
+        time.sleep(0.1)
+    time.sleep(5)
+    process.send_signal(number)
+    began = time.monotonic()
+    process.wait(40)
+    assert time.monotonic() - began < 20
+    process.stdin.close()
+    assert process.stderr is not None
+    text = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.returncode == 128 + number, text
+    assert "can be played" in text
+    assert len(frame_times(part)) > 3
