@@ -19,7 +19,7 @@ from streamdream.files import NUMBER, row_of
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".dpx", ".exr")
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-SECRET = re.compile(r"(?<=://)[^/@]*@")
+SECRET = re.compile(r"(?<=://)[^/?#]*@")
 PIPE = "pipe:0"  # as libav says it
 WAIT = "15000000"  # microseconds that a server may be silent
 

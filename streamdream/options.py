@@ -57,7 +57,7 @@ def _layers(value: object) -> object:
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
         return value
     names = (name.strip() for text in texts for name in text.split(","))
-    return tuple(name for name in names if name)
+    return tuple(dict.fromkeys(name for name in names if name))  # each once
 
 
 def _time(value: object) -> object:
@@ -515,6 +515,8 @@ def one_line(fault: ValidationError, place: str = "") -> OptionError:
     if not first["loc"]:
         return OptionError(place or "options", reason)
     name = "--" + str(first["loc"][0]).replace("_", "-")
-    subject = f"{name} {first['input']}" if not isinstance(first["input"], dict) else name
+    given = first["input"]
+    given = ", ".join(map(str, given)) if isinstance(given, list | tuple) else given
+    subject = f"{name} {given}" if not isinstance(given, dict) else name
     reason = reason.removeprefix("Input ")
     return OptionError(f"{place} {subject}".strip(), reason[:1].lower() + reason[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -48,12 +48,18 @@ class Served:
         size: tuple[int, int] = SIZE,
         pictures: bool = True,
         port: int = 0,
+        hidden: Collection[str] = (),
     ) -> None:
         self.told: list[str] = []
         self.controls = Controls(LiveOptions(), "eyes")
         self.states: set[str] = set()
         self.acts: list[tuple[str, object]] = []
-        self.web = Web(self.controls, status or self.status, host, port, token, self.told.append)
+        self.camera = "a test camera"
+        self.signals: dict[str, float] = {}
+        self.seconds = 3700.0
+        self.web = Web(
+            self.controls, status or self.status, host, port, token, self.told.append, hidden
+        )
         self.port = urlsplit(self.web.address).port or 0
         self._ending = threading.Event()
         self._paint = moving(size)
@@ -84,7 +90,7 @@ class Served:
             on = name not in self.states if value is None else bool(value)
             (self.states.add if on else self.states.discard)(name)
         return Status(
-            camera="a test camera",
+            camera=self.camera,
             connected=True,
             shown=24.5,
             wanted=25.0,
@@ -92,7 +98,9 @@ class Served:
             states=tuple(sorted(self.states)),
             outputs=(OutputStatus("rtmp", 1, 0, 2, "connection refused"),),
             notices=("the camera came back",),
-            seconds=3700.0,
+            signals=self.signals,
+            dropped=6,
+            seconds=self.seconds,
         )
 
     def ask(

@@ -302,6 +302,8 @@ def test_a_patient_one_waits_for_a_device_that_is_not_there() -> None:
 
 
 def test_credentials_of_a_camera_are_not_shown() -> None:
+    for url in ("rtsp://admin:p@secret@host/1", "http://host/video?user=admin&pwd=secret"):
+        assert "secret" not in find(url, LiveOptions()).label
     found = find("rtsp://user:secret@camera.local/1", LiveOptions())
     assert "secret" not in found.label
     assert "secret" in found.name
@@ -323,19 +325,28 @@ def test_cameras_are_listed_with_what_is_always_there() -> None:
     assert any("test" in line and "rtsp" in line for line in lines)
 
 
-def test_a_stream_with_sound_only_is_tried_on_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "song.mkv"
-    with av.open(str(path), "w") as out:
+def test_a_file_that_no_waiting_makes_a_video_is_refused(tmp_path: Path) -> None:
+    song = tmp_path / "song.mkv"
+    with av.open(str(song), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
         frame.sample_rate = 8000
         out.mux(stream.encode(frame))
-    told: list[str] = []
-    with reading(find(str(path), LiveOptions()), told) as capture:
-        time.sleep(0.8)
-        assert not capture.connected
-    assert len(told) == 1
-    assert "has no picture" in told[0]
+    with pytest.raises(SourceError, match="has no picture"):
+        find(str(song), LiveOptions())
+    (tmp_path / "bad.mp4").write_text("not a video")
+    with pytest.raises(SourceError, match="not a video"):
+        find(str(tmp_path / "bad.mp4"), LiveOptions())
+
+
+def test_a_pause_in_a_clip_is_kept(tmp_path: Path) -> None:
+    times = [0, 1, 2, 32, 33, 34]  # a second and a half in between
+    film = Film(times=times, time_base=Fraction(1, 20)).write(tmp_path / "clip.mkv")
+    with reading(find(str(film), LiveOptions())) as capture:
+        assert waited(capture, lambda: capture.arrived >= 3)
+        began = time.monotonic()
+        assert waited(capture, lambda: capture.arrived >= 4)
+        assert 1.2 < time.monotonic() - began < 2.5
 
 
 def test_broken_packets_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:

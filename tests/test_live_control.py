@@ -1107,6 +1107,10 @@ def test_other_machines_need_the_token(
         assert "horse" not in told[0]
         assert controls.values()["strength"] == 1.0
         assert heard_by(listener, 0.1) == []
+        client.send("/streamdream/token", "correct-horse")  # right after wrong ones: not heard
+        client.send("/streamdream/strength", 0.75)
+        time.sleep(1.1)
+        assert controls.values()["strength"] == 1.0
         client.send("/streamdream/token", "correct-horse")
         client.send("/streamdream/strength", 0.75)
         assert until(lambda: controls.values()["strength"] == 0.75)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,10 @@ def opened(browser: Browser) -> Generator[Open]:
     closing: list[Callable[[], None]] = []
     pages: list[tuple[Served, Seen]] = []
 
-    def open_page(size: tuple[int, int] = (1280, 800), **more: Any) -> tuple[Page, Served, Seen]:
-        served = Served()
+    def open_page(
+        size: tuple[int, int] = (1280, 800), hidden: Collection[str] = (), **more: Any
+    ) -> tuple[Page, Served, Seen]:
+        served = Served(hidden=hidden)
         closing.append(served.close)
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **more)
         closing.append(context.close)
@@ -138,6 +140,7 @@ def test_a_slider_moves_by_keyboard_and_shows_its_number(opened: Open) -> None:
 
 def test_numbers_are_typed_beyond_the_slider_and_wrong_ones_complained_of(opened: Open) -> None:
     page, served, seen = opened()
+    page.get_by_text("More", exact=True).click()
     number = page.get_by_label("Octaves, as a number")
     number.fill("9")
     number.press("Enter")
@@ -145,7 +148,8 @@ def test_numbers_are_typed_beyond_the_slider_and_wrong_ones_complained_of(opened
     sent = len(seen.sent)
     number.fill("99")
     number.press("Enter")
-    expect(page.locator("#control-octaves-wrong")).to_contain_text("From 1 to 16")
+    expect(page.locator("#control-octaves-wrong")).to_contain_text("from 1 to 16")
+    expect(number).to_have_value("9")
     expect(number).to_have_attribute("aria-invalid", "true")
     assert len(seen.sent) == sent
     number.fill("2")
@@ -173,6 +177,7 @@ def test_choices_switches_and_layers_are_set(opened: Open) -> None:
 
 def test_many_moves_of_a_slider_are_few_messages_and_the_last_one_counts(opened: Open) -> None:
     page, served, seen = opened()
+    page.get_by_text("More", exact=True).click()
     slider = page.get_by_label("Memory", exact=True)
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -256,19 +261,153 @@ def test_the_status_is_shown_and_every_control_has_a_name_and_a_hint(opened: Ope
     expect(page.locator("#stats")).to_contain_text("24.5")
     expect(page.locator("#stats")).to_contain_text("41 ms")
     expect(page.locator("#troubles")).to_have_text("rtmp: connection refused")
+    page.get_by_text("More", exact=True).click()
     for control in served.controls.table.values():
         input_ = page.locator(f"#control-{control.name}")
         assert page.locator(f"label[for=control-{control.name}]").inner_text()
         described = (input_.get_attribute("aria-describedby") or "").split()[0]
-        assert page.locator(f"#{described}").inner_text() == control.help
+        assert page.locator(f"#{described}").inner_text() == control.help.replace("--", "")
     page.wait_for_timeout(1100)  # told once, however often it is asked
     expect(page.locator("#notices p")).to_have_text(["the camera came back"])
+
+
+def test_the_picture_presets_and_strength_come_first_and_experts_options_are_folded(
+    opened: Open,
+) -> None:
+    page, _, _ = opened((390, 844))
+    page.wait_for_timeout(300)
+    ids = ["#frame", "#presets", "#control-strength", "#control-layers", "#actions"]
+    ids += ["#control-model", "details", "#stats", "#notices"]
+    tops = [(page.locator(one).bounding_box() or {"y": -1.0})["y"] for one in ids]
+    assert tops == sorted(tops)
+    strength = page.locator("#control-strength").bounding_box()
+    assert strength is not None
+    assert strength["y"] + strength["height"] < 844
+    for name in ("octaves", "octave-scale", "steps", "jitter", "seed", "memory", "flow"):
+        expect(page.locator(f"#control-{name}")).not_to_be_visible()
+    page.get_by_text("More", exact=True).click()
+    expect(page.locator("#control-memory")).to_be_visible()
+
+
+def test_only_signals_that_are_alive_are_shown(opened: Open) -> None:
+    page, served, _ = opened()
+    meters = page.locator("#signals label")
+    served.signals = {"beat": 0.0, "bass": 0.4}
+    expect(meters).to_have_text(["bass"])
+    served.signals = {"beat": 0.9, "bass": 0.0}
+    expect(meters).to_have_text(["beat", "bass"])
+    page.clock.install()
+    page.clock.run_for(12_000)
+    expect(meters).to_have_text(["beat"])
+
+
+def test_hidden_actions_are_neither_buttons_nor_keys(opened: Open) -> None:
+    page, served, _ = opened(hidden={"learn"})
+    expect(page.locator("[data-action=tap]")).to_be_visible()
+    expect(page.locator("[data-action=learn]")).to_have_count(0)
+    page.keyboard.press("l")
+    page.keyboard.press("b")
+    assert until(lambda: served.acts == [("blackout", True)], page)
+
+
+def test_a_number_of_no_kind_goes_back_to_the_value_in_force(opened: Open) -> None:
+    page, served, seen = opened()
+    number = page.get_by_label("Strength, as a number")
+    served.controls.set("strength", 0.7)
+    expect(number).to_have_value("0.7")
+    for wrong in ("", "-3"):
+        number.fill(wrong)
+        number.press("Enter")
+        expect(page.locator("#control-strength-wrong")).to_contain_text("from 0")
+        expect(number).to_have_value("0.7")
+    assert seen.sent == []
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_the_picture_is_enlarged_and_made_smaller(opened: Open, able: bool) -> None:
+    page, _, _ = opened((390, 844), has_touch=True, is_mobile=True)
+    if not able:
+        page.evaluate("delete Element.prototype.requestFullscreen")
+    button, close = page.locator("#enlarge"), page.locator("#close")
+    expect(close).not_to_be_visible()
+    ends = [lambda: page.keyboard.press("Escape"), close.tap, button.tap]
+    for end in ends:
+        expect(button).to_have_text("Enlarge")
+        button.tap()
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(button).to_have_text("Smaller")
+        expect(close).to_be_visible()
+        assert until(lambda: (page.locator("#frame").bounding_box() or {})["height"] == 844, page)
+        assert page.evaluate("document.fullscreenElement !== null") is able
+        end()
+        expect(button).to_have_attribute("aria-pressed", "false")
+        expect(close).not_to_be_visible()
+        assert until(lambda: page.evaluate("document.fullscreenElement === null"), page)
+
+
+def test_figures_read_as_they_are_said(opened: Open) -> None:
+    page, served, _ = opened()
+    served.seconds = 11.0
+    expect(page.locator("#stats")).to_contain_text("Running for 0:11")
+    expect(page.locator("#stats")).to_contain_text("6 pictures dropped")
+    expect(page.locator("#control-layers").locator("xpath=..")).to_contain_text("usual ones")
+    assert "own choice" not in page.locator("body").inner_text()
+
+
+def test_help_names_options_without_dashes(opened: Open) -> None:
+    page, _, _ = opened()
+    expect(page.locator("#control-sensitivity-hint")).to_contain_text("gate and attract")
+    assert page.evaluate("document.body.textContent.includes('--')") is False
+    made = page.evaluate("import('/rows.js').then((rows) => rows.plain('with --warm-steps 0'))")
+    assert made == "with warm steps 0"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("/home/me/My clips/a b.mp4 1280x720", "a b.mp4 1280x720"),
+        ("C:\\clips\\a.mp4 64x48", "a.mp4 64x48"),
+        ("/dev/video0 640x480", "video0 640x480"),
+        ("lost (/dev/video0: gone), tried again", "lost (video0: gone), tried again"),
+        ("front camera 640x480", "front camera 640x480"),
+        ("opening", "opening"),
+    ],
+)
+def test_of_a_path_only_the_name_is_shown(shown_as: Page, line: str, shown: str) -> None:
+    made = shown_as.evaluate("(line) => import('/status.js').then((s) => s.short(line))", line)
+    assert made == shown
+
+
+@pytest.fixture(scope="module")
+def shown_as(browser: Browser) -> Generator[Page]:
+    with Served() as served:
+        page = browser.new_page()
+        page.goto(served.web.address)
+        yield page
+        page.close()
+
+
+def test_a_camera_named_by_a_path_is_short_in_the_header(opened: Open) -> None:
+    page, served, _ = opened()
+    served.camera = "/srv/show/loop.mp4 160x90"
+    expect(page.locator("#camera-line")).to_have_text("loop.mp4 160x90")
+
+
+def test_after_a_snapshot_the_last_picture_is_offered(opened: Open) -> None:
+    page, _, _ = opened()
+    link = page.get_by_role("link", name="Last picture")
+    expect(link).to_have_count(0)
+    page.locator("[data-action=snapshot]").click()
+    with page.expect_download() as found:
+        link.click()
+    assert found.value.suggested_filename == "streamdream.jpg"
+    assert found.value.path().read_bytes().startswith(b"\xff\xd8")
 
 
 def test_everything_is_reached_by_tab_and_shows_where_it_is(opened: Open) -> None:
     page, _, _ = opened()
     wanted = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, select, a")]
+        """() => [...document.querySelectorAll("button, input, select, a, summary")]
              .filter((one) => one.checkVisibility()).map((one, i) => (one.dataset.n = i))"""
     )
     reached = []
@@ -289,11 +428,12 @@ def test_everything_is_reached_by_tab_and_shows_where_it_is(opened: Open) -> Non
 
 def test_nothing_is_wider_than_the_page_and_targets_are_large(opened: Open) -> None:
     page, _, _ = opened()
+    page.get_by_text("More", exact=True).click()
     for width in (320, 360, 390, 844, 1280, 1920):
         page.set_viewport_size({"width": width, "height": 700})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = page.evaluate(
-            """() => [...document.querySelectorAll("button, input, select")]
+            """() => [...document.querySelectorAll("button, input, select, summary")]
                  .filter((one) => one.checkVisibility() && !one.matches("[role=switch]"))
                  .filter((one) => one.getBoundingClientRect().height < 44)
                  .map((one) => one.outerHTML)"""

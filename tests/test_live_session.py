@@ -88,7 +88,7 @@ def test_a_run_shows_dreams_and_tells_how_it_goes(tmp_path: Path) -> None:
     times = frame_times(made)
     assert len(times) > 10
     assert times[0] == 0
-    assert told == [f"recorded {made}"]
+    assert told == [f"recording into files named after {tmp_path / 'out.mp4'}", f"recorded {made}"]
 
 
 def test_recording_is_off_until_it_is_asked_for_and_snapshots_are_saved(tmp_path: Path) -> None:
@@ -211,6 +211,66 @@ def test_the_page_shows_and_steers_the_real_thing() -> None:
             seen = [next(frames).to_ndarray(format="rgb24").astype(int) for _ in range(8)]  # type: ignore[union-attr]
         assert seen[0].shape == (96, 160, 3)
         assert np.abs(seen[0] - seen[-1]).mean() > 1
+
+
+def test_a_console_that_is_gone_ends_nothing() -> None:
+    chosen = options(http=0)
+
+    def broken(_text: str) -> None:
+        raise SystemExit(1)
+
+    run = Session(find("test", chosen), chosen, broken)
+    run.tell("one")
+    run.close()
+
+
+def test_a_token_is_said_on_the_console_and_nowhere_else(tmp_path: Path) -> None:
+    log = tmp_path / "live.log"
+    process = command(
+        "test", "--no-window", "--http", "0", "--host", "0.0.0.0", "--osc", "0", "--token",
+        "very-secret-indeed", "--seconds", "4", "--log", str(log),
+    )  # fmt: skip
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    assert "very-secret-indeed" in text
+    assert "very-secret-indeed" not in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+    lines = log.read_text().splitlines()
+    assert "streamdream" in lines[0]
+    assert "ended" in lines[-1]
+
+
+def test_there_is_black_until_the_first_picture_comes() -> None:
+    with session("http://127.0.0.1:9/nothing.mjpg", http=0, size="320x180") as (run, told):
+        assert waited(lambda: run._shown is not None)
+        assert run._shown is not None
+        assert run._shown.size == (180, 320)
+        assert run._shown.pixels.max() == 0
+        assert any("tried again" in text for text in told)
+
+
+def test_without_a_sign_of_the_window_or_the_dreamer_there_is_none_of_life() -> None:
+    chosen = options(http=0)
+    run = Session(find("test", chosen), chosen, lambda _text: None)
+    beats: list[str] = []
+
+    class Beating:
+        orphaned = False
+
+        def beat(self, status: str = "") -> None:
+            beats.append(status)
+
+    run._heart = Beating()  # type: ignore[assignment]
+    now = time.monotonic()
+    assert run._lives(now)
+    assert len(beats) == 1
+    object.__setattr__(run, "_options", chosen.model_copy(update={"window": True}))
+    run._presented = now - 60
+    assert run._lives(now)
+    assert len(beats) == 1
+    run.dreamer.close()
+    assert not run._lives(now)
+    run.close()
 
 
 class Screen:
@@ -443,7 +503,7 @@ def window(display: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     tool("search", "--class", "streamdream", "windowfocus", "--sync")
     assert waited(lambda: screenshot(display).max() > 100)
     yield tool
-    if process.poll() is None:
+    if tool("search", "--class", "streamdream"):
         process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=30)
     assert process.returncode == 0, text
@@ -486,9 +546,12 @@ def test_keys_do_what_the_help_says(
     window("key", "g")
     window("key", "f")
     assert waited(lambda: (now().max(-1) > 8).mean() < 2 * windowed)
-    window("search", "--class", "streamdream", "windowfocus", "--sync")
-    window("key", "c")
-    assert waited(lambda: list(tmp_path.glob("*.png")))
+    for _ in range(10):  # the window manager takes its time to give the keys back
+        window("search", "--class", "streamdream", "windowfocus", "--sync")
+        window("key", "c")
+        if waited(lambda: list(tmp_path.glob("*.png")), 2):
+            break
+    assert list(tmp_path.glob("*.png"))
     window("key", "r")
     assert waited(lambda: list(tmp_path.glob("*.part.mp4")))
     assert waited(lambda: ((now()[..., 0] > 220) & (now()[..., 1] < 60)).sum() > 50)  # red mark

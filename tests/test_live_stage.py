@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -169,10 +171,76 @@ def test_times_increase_and_a_picture_without_a_camera_goes_on() -> None:
     assert len(times) == 3
     first = shown[0]
     assert first is not None
-    frozen = stage.again(first)
+    frozen = seen(stage.again())
     assert frozen.time > times[-1]
-    assert frozen.pixels is first.pixels
+    assert np.array_equal(frozen.pixels, seen(shown[-1]).pixels)
     dreamer.close()
+
+
+def test_what_is_frozen_still_fades_to_black() -> None:
+    stage, dreamer, _ = staged(Painter(), LiveOptions(work_size=H, fade=0.5))
+    now = time.monotonic()
+    assert stage.again(now) is None
+    stage.show(window(100), now)
+    stage.black = True
+    levels = [float(seen(stage.again(now + i / 30)).pixels.mean()) for i in range(30)]
+    assert levels[-1] == 0
+    assert 0 < levels[8] < levels[1]
+    stage.black = False
+    assert seen(stage.again(now + 3)).pixels.mean() > 50
+    dreamer.close()
+
+
+def test_nothing_is_dreamed_behind_black() -> None:
+    painter = Painter()
+    stage, dreamer, _ = staged(painter, LiveOptions(work_size=H, fade=0.1))
+    stage.black = True
+    now = time.monotonic()
+    for i in range(10):
+        stage.show(window(100), now + i / 5)
+        settled(dreamer)
+    done = len(painter.calls)
+    for i in range(10):
+        stage.show(window(100), now + 2 + i / 5)
+    settled(dreamer)
+    assert len(painter.calls) == done
+    dreamer.close()
+
+
+def test_memory_that_was_short_is_forgiven_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    import streamdream.live.dreamer as dreaming
+
+    monkeypatch.setattr(dreaming, "FORGIVES", 0.05)
+    failing = Failing(torch.OutOfMemoryError("out"))
+    stage, dreamer, _ = staged(failing)
+    until = time.monotonic() + 5
+    while time.monotonic() < until and dreamer.faults < 1:
+        stage.show(window(100))
+        time.sleep(0.02)
+    assert dreamer.ceiling < 1
+    dreamer._effects[LiveOptions().model] = Painter()  # type: ignore[assignment]
+    dreamer._effects[LiveOptions().model].where = np.zeros((1, 1), np.float32)  # type: ignore[attr-defined]
+    while time.monotonic() < until + 5 and dreamer.ceiling < 1:
+        stage.show(window(100))
+        time.sleep(0.02)
+    assert dreamer.ceiling == 1
+    dreamer.close()
+
+
+def test_a_dream_goes_on_where_the_process_is_already_nice() -> None:
+    code = """
+import os, torch
+from streamdream.live.dreamer import _leave_room
+os.nice(12)
+if os.getuid() == 0:
+    os.setuid(65534)  # root may do what others may not
+_leave_room(torch.device("cpu"))
+print("goes on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "goes on" in done.stdout, done.stderr
 
 
 def test_the_work_size_may_change_at_any_time() -> None:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from streamdream.live.outputs import Shown
 from streamdream.live.status import Status
 from streamdream.live.web import pages as web_pages
 from streamdream.live.web.pages import VIEWERS
-from streamdream.live.web.server import CONNECTIONS, Web
+from streamdream.live.web.server import CONNECTIONS, TOLD, Web
 
 TOKEN = "correct-horse"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -92,6 +93,7 @@ def test_the_page_and_its_files_come_with_headers_that_keep_others_out(shared: S
         "/app.js": "text/javascript",
         "/rows.js": "text/javascript",
         "/picture.js": "text/javascript",
+        "/status.js": "text/javascript",
         "/style.css": "text/css",
         "/icon.svg": "image/svg+xml",
         "/api/status": "application/json",
@@ -362,11 +364,32 @@ def test_whoever_guesses_has_to_wait_even_with_the_right_token(locked: Served) -
     found = [locked.ask(f"/api/status?token=guess-{i}").status for i in range(6)]
     assert found[0] == 401
     assert found[-1] == 429
-    answer = locked.ask("/api/status", headers=BEARER)
+    answer = locked.ask(f"/?token={TOKEN}")
     assert answer.status == 429
     assert int(answer.headers["Retry-After"]) >= 1
-    assert until(lambda: locked.ask("/api/status", headers=BEARER).status == 200)
+    assert until(lambda: locked.ask(f"/?token={TOKEN}").status == 303)
     assert locked.ask("/api/status?token=guess").status == 401  # counted from the start again
+
+
+def test_guesses_in_urls_keep_nobody_out_who_has_a_cookie_or_sends_the_token(
+    locked: Served,
+) -> None:
+    cookie = locked.ask(f"/?token={TOKEN}").headers["Set-Cookie"].partition(";")[0]
+    while locked.ask("/snapshot.jpg?token=guess").status != 429:
+        pass
+    for headers in (BEARER, {"Cookie": cookie}):
+        for path in ("/api/status", "/api/status?token=guess"):
+            assert locked.ask(path, headers=headers).status == 200
+    assert locked.ask("/snapshot.jpg?token=guess").status == 429
+
+
+def test_guesses_in_headers_wait_as_well_and_leave_cookies_alone(locked: Served) -> None:
+    cookie = locked.ask(f"/?token={TOKEN}").headers["Set-Cookie"].partition(";")[0]
+    wrong = {"Authorization": "Bearer guess"}
+    found = [locked.ask("/api/status", headers=wrong).status for _ in range(5)]
+    assert found[-1] == 429
+    assert locked.ask("/api/status", headers={"Cookie": cookie}).status == 200
+    assert locked.ask("/api/status", headers=wrong | {"Cookie": cookie}).status == 200
 
 
 def test_browsers_are_asked_for_the_token(locked: Served) -> None:
@@ -528,6 +551,31 @@ def test_a_fault_in_a_handler_is_told_once_and_the_server_goes_on() -> None:
         assert page.ask("/api/controls").status == 200
         assert [line for line in page.told if "no status today" in line] == page.told
         assert len(page.told) == 1
+
+
+def test_a_fault_that_always_differs_is_not_told_for_ever() -> None:
+    calls = count()
+
+    def broken() -> Status:
+        raise RuntimeError(f"fault {next(calls)}")
+
+    with Served(status=broken, pictures=False) as page:
+        for _ in range(TOLD + 20):
+            assert page.ask("/api/status").status == 500
+        assert len(page.told) == TOLD + 1
+        assert "no other" in page.told[-1]
+
+
+def test_the_place_is_the_address_without_the_token(locked: Served, shared: Served) -> None:
+    assert locked.web.address == f"{locked.web.place}?token={TOKEN}"
+    assert TOKEN not in locked.web.place
+    assert shared.web.place == shared.web.address
+
+
+def test_hidden_actions_are_left_out() -> None:
+    with Served(hidden={"learn"}, pictures=False) as page:
+        names = [action["name"] for action in page.ask("/api/controls").json["actions"]]
+        assert names == [name for name in ACTIONS if name != "learn"]
 
 
 def test_garbage_ends_a_connection_and_not_the_server(page: Served) -> None:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from streamdream.errors import SourceError, near
+from streamdream.errors import SourceError, near, words
 from streamdream.inputs import SECRET, URL, check_file
 from streamdream.live.options import LiveOptions
 
@@ -113,6 +113,7 @@ def _there(text: str, options: LiveOptions, patient: bool) -> Camera:
         return _device(text, text, options)
     if Path(text).exists():
         check_file(Path(text))
+        _check_plays(Path(text))
         return Camera(text, str(Path(text).absolute()), repeats=True)
     for device in devices():
         if text.lower() in device.label.lower():
@@ -123,6 +124,19 @@ def _there(text: str, options: LiveOptions, patient: bool) -> Camera:
     raise SourceError(
         text, "no such file, and no camera of that name", near(text, known, "sources")
     )
+
+
+def _check_plays(path: Path) -> None:
+    """Raise SourceError for a file that no waiting makes a video."""
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise SourceError(path, "has no picture")
+    except (FFmpegError, OSError, ValueError, EOFError) as fault:
+        raise SourceError(path, f"not a video or picture ({words(fault)})") from None
 
 
 def _numbered(given: int | None, options: LiveOptions, patient: bool) -> Camera:
@@ -193,7 +207,7 @@ def _made(scene: str, options: LiveOptions) -> Camera:
 
 def _from_network(url: str) -> Camera:
     scheme = url.split(":", 1)[0].lower()
-    shown = SECRET.sub("", url)
+    shown = SECRET.sub("", url).partition("?")[0]  # cameras take passwords there too
     if scheme in LACKING:
         raise SourceError(shown, f"libav here has no {scheme}", "use rtsp, rtmp, http, udp or tcp")
     given = dict(AT_ONCE)
@@ -225,4 +239,5 @@ def listed() -> Iterator[str]:
         yield f"{number}  {device.label}  ({device.name})" + (" default" * device.default)
     if not found:
         yield "no camera is plugged in"
+    yield "named as: streamdream live 0, or by a part of the name"
     yield f"always there: {', '.join(SCENES)}; screen; a file (looped); rtsp, rtmp, http, udp, tcp"

@@ -32,6 +32,8 @@ OPENS, READS = 5.0, 3.0  # seconds that opening and one reading may take
 STALL = 8.0  # seconds without a picture until a reader is given up
 SAME = 10.0  # seconds of the same picture, from a camera that has noise, until it hangs
 SHORTEST, LONGEST = 0.25, 5.0  # seconds between two tries
+LEAP = 60  # seconds; a longer pause in a clip is a fault of its clock
+LATE = 0.5  # seconds that a clip may fall behind its own pace before it goes on from now
 MOST_STUCK = 8  # readers given up that have not come back; each keeps its device
 LARGEST = 8192 * 8192  # pixels
 
@@ -61,6 +63,7 @@ class Capture:
         self._slot: Newest[Captured] = Newest()
         self._beat = time.monotonic()
         self._stuck: list[Thread] = []
+        self._despaired = False
         self._times: deque[float] = deque(maxlen=60)
         self._reader: _Reader | None = None
         self._begin()
@@ -118,6 +121,9 @@ class Capture:
             return
         self._stuck = [thread for thread in self._stuck if thread.is_alive()]
         if self.hopeless:
+            if not self._despaired:
+                self._tell(f"{self.camera.label}: the system does not let it go")
+            self._despaired = True
             return
         self._reader.stopping.set()
         if self._reader.thread.is_alive():
@@ -127,10 +133,12 @@ class Capture:
         self.reconnects += 1
         self._begin()
 
-    def take(self, frame: av.VideoFrame, reader: _Reader) -> None:
+    def reads(self, reader: _Reader) -> bool:
+        """Whether this is the reader that counts."""
+        return reader is self._reader and not reader.stopping.is_set()
+
+    def take(self, frame: av.VideoFrame) -> None:
         """A picture came; for the reader alone."""
-        if reader is not self._reader or reader.stopping.is_set():
-            return
         now = time.monotonic()
         self._beat = now
         self.arrived += 1
@@ -224,6 +232,7 @@ class _Reader:
                 return "it ended"
             except NotYet:  # a camera that has only begun
                 self.stopping.wait(0.005)
+                packets = container.demux(stream)  # what raised is finished
                 continue
             try:
                 frames = packet.decode()
@@ -243,10 +252,9 @@ class _Reader:
     def _play(self, container: InputContainer, stream: VideoStream) -> str:
         """Show a file at its own pace, again and again; a photo as often as a film."""
         rate = pace_of(stream)
-        begun, rounds = time.monotonic(), 0
-        due = begun
+        due = time.monotonic()
         while not self.stopping.is_set():
-            first: Fraction | None = None
+            last: Fraction | None = None
             count = 0
             for packet in container.demux(stream):
                 try:
@@ -257,9 +265,12 @@ class _Reader:
                 for decoded in frames:
                     frame = cast(av.VideoFrame, decoded)
                     place = _time_of(frame)
-                    first = place if first is None else first
-                    due_now = begun + float(place - first if place and first is not None else 0)
-                    due = due_now if due <= due_now < due + 1 else due + float(1 / rate)
+                    if place is None or (last is not None and not 0 < place - last < LEAP):
+                        due += float(1 / rate)  # its clock makes no sense, or leaps
+                    else:
+                        due += 0.0 if last is None else float(place - last)
+                    last = place
+                    due = max(due, time.monotonic() - LATE)
                     self._wait_until(due)
                     if self.stopping.is_set():
                         return ""
@@ -267,11 +278,10 @@ class _Reader:
                     count += 1
             if not count:
                 return "no picture in it can be decoded"
-            rounds += 1
             if count == 1:
                 self._hold(rate)
                 return ""
-            begun = due + float(1 / rate)
+            due += float(1 / rate)
             container.seek(0)
         return ""
 
@@ -289,6 +299,8 @@ class _Reader:
             self._capture.alive()
 
     def _show(self, frame: av.VideoFrame) -> None:
+        if not self._capture.reads(self):
+            return
         if not self._capture.connected:
             self._capture.connected = True
             h, w = frame.height, frame.width
@@ -296,7 +308,7 @@ class _Reader:
             if self._capture.reconnects:
                 self._capture.tell(f"there again, {w}x{h}")
         self._last = frame
-        self._capture.take(frame, self)
+        self._capture.take(frame)
 
 
 def _looks(frame: av.VideoFrame) -> int:

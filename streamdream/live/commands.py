@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 from logging.handlers import RotatingFileHandler
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from streamdream import __version__
 from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
@@ -57,7 +59,7 @@ def live(
 ) -> int:
     """Dream what a camera sees, live, in a window and elsewhere; key H shows the keys."""
     from streamdream.live.camera import find
-    from streamdream.live.watchdog import HEARTBEAT, Heart, supervise
+    from streamdream.live.watchdog import HEARTBEAT, TOKEN, Heart, supervise
 
     recorded, place = None, ""
     chosen = opts.chosen(LiveOptions, flags, preset, config)
@@ -77,10 +79,15 @@ def live(
     if chosen.watchdog and HEARTBEAT not in os.environ:
         _log_into(chosen.log and chosen.log.with_name(f"watchdog-{chosen.log.name}"))
         typed = sys.argv[1:]
-        return supervise([sys.executable, "-m", "streamdream", *typed], _say)
+        environment = {**os.environ}
+        environment.setdefault(TOKEN, secrets.token_urlsafe(12))
+        command = [sys.executable, "-m", "streamdream", *typed]
+        return supervise(command, _say, environment=environment)
     _log_into(chosen.log)
     from streamdream.live.session import Session
 
+    log = logging.getLogger("streamdream.live")
+    log.info("streamdream %s: %s, %s", __version__, camera.label, chosen.as_comment())
     display = Display()
     heart = Heart()
     session = None
@@ -93,6 +100,7 @@ def live(
             session.close()
         heart.close()
     display.notice(_summary(summary))
+    log.info("ended: %s", _summary(summary))
     return RESTART if summary.wants_restart else 0
 
 
@@ -174,6 +182,7 @@ def _log_into(path: Path | None) -> None:
     if path is None:
         return
     try:
+        path.touch(mode=0o600)
         handler = RotatingFileHandler(path, maxBytes=LOG_SIZE, backupCount=LOGS, encoding="utf-8")
     except OSError as fault:
         raise SinkError(f"--log {path}", f"cannot be written ({words(fault)})") from None
@@ -186,7 +195,7 @@ def _log_into(path: Path | None) -> None:
 
 def _summary(found: Summary) -> str:
     text = f"{found.shown} pictures in {found.seconds:.0f} s, {found.dreams} dreams"
-    text += f", {found.reconnected} times reconnected" if found.reconnected else ""
+    text += f", camera lost or tried {found.reconnected} times" if found.reconnected else ""
     return text + (f", {found.faults} faults of outputs and dreams" if found.faults else "")
 
 

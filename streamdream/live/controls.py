@@ -75,14 +75,14 @@ class Action:
 ACTIONS = {
     action.name: action
     for action in (
-        Action("pause", "stop the camera's picture; the dream goes on", "space", True),
-        Action("freeze", "stop the whole picture", "z", True),
+        Action("pause", "pause the camera; the dream goes on", "space", True),
+        Action("freeze", "freeze everything", "z", True),
         Action("blackout", "fade to black and back", "b", True),
         Action("record", "begin or end a recording", "r", True),
         Action("snapshot", "save the picture as PNG", "c"),
         Action("next-preset", "go on to the next preset", "n"),
         Action("previous-preset", "go back to the preset before", "p"),
-        Action("random-preset", "take any preset", "x"),
+        Action("random-preset", "go to a random preset", "x"),
         Action("reset", "forget the dream and begin anew", "backspace"),
         Action("tap", "tap the beat; twice or more sets the tempo", "t"),
         Action("learn", "bind the option changed last to the MIDI knob moved next", "l", True),
@@ -92,7 +92,7 @@ ACTIONS = {
         Action("test-pattern", "show a test pattern", "g", True),
         Action("fullscreen", "fill the monitor, or go back to a window", "f", True),
         Action("help", "show the keys", "h", True),
-        Action("quit", "end", "escape"),
+        Action("quit", "quit", "escape"),
     )
 }
 
@@ -327,6 +327,8 @@ def _plain(control: Control, value: object) -> object:
     """A value as it came from outside, refused early if it is of a wrong kind or too long."""
     if isinstance(value, str) and len(value) > 1000:
         raise OptionError(control.name, "that is too long")
+    if control.kind == "names" and isinstance(value, list | tuple) and len(value) > 64:
+        raise OptionError(control.name, "those are too many")
     if isinstance(value, float) and math.isnan(value):
         raise OptionError(control.name, "that is not a number")
     if control.kind == "switch":

@@ -310,13 +310,13 @@ def conclusion(measured: dict[int, tuple[float, float]]) -> Finding:
     if spare[best] > 0:
         text = (
             f"{WANTED} pictures a second at {TRIAL[1]}x{TRIAL[0]} with about "
-            f"{max(1, spare[best]):.0f} dream steps a second; use --work-size {best}"
+            f"{max(1, spare[best]):.0f} dream steps a second at up to {best} lines"
         )
         if spare[best] >= ENOUGH:
             return Finding("speed", "good", text)
         return Finding("speed", "note", text, f"--fps {WANTED // 2} leaves more time to dream")
     pace = measured[least][0] / 2
-    text = f"about {pace:.1f} pictures a second at {TRIAL[1]}x{TRIAL[0]}; use --work-size {least}"
+    text = f"about {pace:.1f} pictures a second at {TRIAL[1]}x{TRIAL[0]} at {least} lines"
     return Finding("speed", "note", text, f"--fps {max(1, int(pace))}, or a faster machine")
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from threading import Condition, Event, Thread, get_native_id
@@ -32,6 +33,8 @@ FADED = 0.8  # of the old look that a job of the new one keeps
 MOST_FILLED = 0.13  # of a picture that extra steps are made for: one an octave
 GROWS, BOLDEST = 4.0, 3.0  # seconds that a scene grows for; how much larger steps may get for it
 KEPT_MODELS = 2
+LOWEST = 0.25  # of the wanted size, however little memory there is
+FORGIVES = 600.0  # seconds after which a larger size is tried again; each time twice as many
 REST = 2.0  # seconds after a fault
 NICE = 5  # the display goes first
 
@@ -85,6 +88,7 @@ class Dreamer:
         self.steps = self.dreams = self.faults = 0
         self.ceiling = 1.0  # part of the wanted size that there was memory for
         self.each = 0.0  # seconds a finished dream took lately
+        self._starved, self._forgives = 0.0, FORGIVES / 2
         self._tell = tell
         self._told: dict[str, float] = {}
         self._precision: dict[str, str] = {}
@@ -99,6 +103,11 @@ class Dreamer:
         self._ending = False
         self._thread = Thread(target=self._work, name="streamdream-dream", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still dream; if not, only a new process can."""
+        return self._thread.is_alive()
 
     @property
     def idle(self) -> bool:
@@ -149,8 +158,9 @@ class Dreamer:
                 self._dream(job)
             except Exception as fault:  # the picture goes on, whatever it is
                 self._mend(fault, job)
-            with self._changed:
-                self._busy = False
+            finally:
+                with self._changed:
+                    self._busy = False
 
     def _dream(self, job: Job) -> None:
         began = shown = time.monotonic()
@@ -193,6 +203,8 @@ class Dreamer:
             return
         self._publish(job, state.delta, state)
         self.dreams += 1
+        if self.ceiling < 1 and time.monotonic() - self._starved > self._forgives:
+            self.ceiling, self._starved = min(1.0, self.ceiling / 0.75), time.monotonic()
         took = time.monotonic() - began
         self.each = took if self.each == 0 else self.each + 0.2 * (took - self.each)
 
@@ -231,7 +243,9 @@ class Dreamer:
             type(fault) is RuntimeError and "allocate memory" in text
         )
         if starved:
-            self.ceiling = max(0.25, self.ceiling * 0.75)
+            self.ceiling = max(LOWEST, self.ceiling * 0.75)
+            self._starved = time.monotonic()
+            self._forgives = min(86400.0, self._forgives * 2)
             text = f"not enough memory; dreaming at {self.ceiling:.0%} of the size"
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -240,7 +254,8 @@ class Dreamer:
             self._effects.pop(job.options.model, None)
             text = "the dream came out as no numbers; begun anew in fp32"
         now = time.monotonic()
-        if now - self._told.get(text, -100.0) > 60:
+        self._told = {told: at for told, at in self._told.items() if now - at < 60}
+        if text not in self._told:
             self._told[text] = now
             self._tell(f"dream: {text}")
         self._ready.clear()
@@ -257,7 +272,9 @@ def _leave_room(device: torch.device) -> None:
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores - 1))
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)  # Linux: of this thread only
+        me = get_native_id()  # on Linux that is for this thread only
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, me, max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
 
 
 def resized(state: State, size: tuple[int, int]) -> State:

@@ -45,9 +45,11 @@ class FlashLimiter:
             self.damping = True
         elif self.damping and now - self._calm_since > CALM:
             self.damping = False
-        if self._last is None or self._last.shape != pixels.shape:
-            self._last, self._sum = pixels, None
-            return pixels
+        if self._last is not None and self._last.shape != pixels.shape:
+            high, wide = pixels.shape[:2]
+            self._last, self._sum = np.asarray(cv2.resize(self._last, (wide, high))), None
+        if self._last is None:
+            self._last = pixels
         if not self.damping:
             self._last, self._sum = pixels, None
             return pixels

@@ -210,7 +210,7 @@ class Midi:
                 pause = LOOK
             except Exception as fault:  # drivers fail in many ways
                 why = words(fault)
-                self._say(f"MIDI: {why}; looked for again and again")
+                self._say(f"MIDI: {why.rstrip('.')}; looked for again and again")
                 pause = LOOK if isinstance(fault, OSError) else NO_MIDI
             self._stopping.wait(pause)
 

@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from streamdream.errors import near
 from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, RUN, Look, Rate, Size, slides
 
-CAMERA = Group("Camera", sort_key=3)
-WINDOW = Group("Window", sort_key=4)
-OUTPUTS = Group("Outputs", sort_key=5)
-CONTROL = Group("Control", sort_key=6)
-UNATTENDED = Group("Unattended", sort_key=7)
+CAMERA = Group("Camera", sort_key=0.1)
+WINDOW = Group("Window", sort_key=0.2)
+OUTPUTS = Group("Outputs", sort_key=0.3)
+CONTROL = Group("Control", sort_key=0.4)
+UNATTENDED = Group("Unattended", sort_key=0.5)
 
 SIGNALS = ("beat", "level", "bass", "mid", "treble", "onset", "motion")
 
@@ -142,7 +142,7 @@ class LiveOptions(Look):
         default=None,
         ge=1,
         le=240,
-        description="Pictures a second to hold. Default: the camera's.",
+        description="Pictures a second at most. Default: the camera's.",
     )
 
     window: Annotated[bool, Parameter(group=WINDOW)] = Field(
@@ -194,7 +194,9 @@ class LiveOptions(Look):
     hls: Annotated[Path | None, Parameter(group=OUTPUTS, metavar="FOLDER")] = Field(
         default=None, description="Write HTTP live streaming (live.m3u8) into this folder."
     )
-    stream: Annotated[Texts, Parameter(group=OUTPUTS, metavar="URL", negative=())] = Field(
+    stream: Annotated[
+        Texts, Parameter(group=OUTPUTS, metavar="URL", negative=(), show_default=False)
+    ] = Field(
         default=(),
         description="Send to rtmp://, udp://, tcp://, rtp:// or any URL that libav writes to; may "
         "be given again.",
@@ -222,7 +224,7 @@ class LiveOptions(Look):
         default=None,
         description="Listen to a microphone (needs sounddevice), or to a sound file, looped.",
     )
-    react: Annotated[Reactions, Parameter(group=CONTROL, negative=())] = Field(
+    react: Annotated[Reactions, Parameter(group=CONTROL, negative=(), show_default=False)] = Field(
         default=(),
         description='Let options follow signals: "strength: bass 0.4..1.2, jitter: onset". Signals '
         f"are {', '.join(SIGNALS)}.",
@@ -255,13 +257,13 @@ class LiveOptions(Look):
         ge=0,
         le=1,
         json_schema_extra=slides(0, 1),
-        description="How little counts as movement, for --gate and --attract.",
+        description="For --gate and --attract: 0 sees only large movements, 1 the smallest.",
     )
     attract: Annotated[float | None, Parameter(group=CONTROL, metavar="SECONDS")] = Field(
         default=None,
         ge=5,
         le=86400,
-        description="After so long without movement show the last that there was, again and again.",
+        description="After so long without movement (at least 5) show the last there was, again.",
     )
 
     flash_limit: Annotated[bool, Parameter(group=UNATTENDED)] = Field(
@@ -290,7 +292,7 @@ class LiveOptions(Look):
         reached = (self.http, self.hls, self.virtual_camera, self.ndi, self.spout, self.syphon)
         if not (self.window or self.record or self.stream or any(o is not None for o in reached)):
             raise ValueError(
-                "--no-window needs another output: --http, --record, --stream or --hls"
+                "--no-window needs another output: --http, --record, --stream, --hls or a device"
             )
         return self
 

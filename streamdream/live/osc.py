@@ -35,6 +35,7 @@ DEEP = 4  # bundles in bundles
 MOST = 2000  # messages a second; more are left lying
 PATIENCE = 10.0  # seconds between two lines about what is wrong
 STRANGERS = 60.0  # the same about who has no token
+GUESS = 1.0  # seconds after a wrong token in which no other is looked at
 TRUSTED, TRUST = 64, 12 * 3600.0  # clients whose token was right, and for how many seconds
 LISTENERS, OFTEN = 8, 0.05  # clients that values are sent back to, seconds between two rounds
 
@@ -67,6 +68,7 @@ class Osc:
         self.address = f"[{ip}]:{bound}" if where.version == 6 else f"{ip}:{bound}"
         loopback = "127.0.0.1" if where.version == 4 else "::1"
         self._myself = (loopback if where.is_unspecified else ip, bound, *rest)
+        self._guessed: dict[str, float] = {}
         self._trusted: dict[str, float] = {}  # until when; the oldest come first
         self._listeners: dict[Client, dict[str, object]] = {}  # what they know
         self._wrong = Seldom("OSC", tell, PATIENCE)
@@ -139,12 +141,18 @@ class Osc:
         ip, now = client[0], time.monotonic()
         if address == f"{ROOT}token":
             text = given[0] if len(given) == 1 and isinstance(given[0], str) else ""
+            if self._guessed.get(ip, -GUESS) + GUESS > now:
+                return False  # nobody tries a thousand a second
             if self._token and hmac.compare_digest(text.encode(), self._token.encode()):
                 self._trusted.pop(ip, None)
                 self._trusted[ip] = now + TRUST
                 if len(self._trusted) > TRUSTED:
                     del self._trusted[next(iter(self._trusted))]
             elif not self._open:
+                self._guessed.pop(ip, None)
+                self._guessed[ip] = now
+                if len(self._guessed) > TRUSTED:
+                    del self._guessed[next(iter(self._guessed))]
                 self._strange.add(f"{ip}: that is not the token")
             return False
         if self._open or self._trusted.get(ip, now) > now:

@@ -98,10 +98,14 @@ class Output:
 
     def close(self, seconds: float = LEAVE) -> None:
         """Finish; what takes longer than so many `seconds` is left alone."""
+        self.end()
+        self._thread.join(seconds)
+
+    def end(self) -> None:
+        """Begin to finish, without waiting for it."""
         with self._changed:
             self._ending = True
             self._changed.notify()
-        self._thread.join(seconds)
 
     @property
     def trouble(self) -> str:

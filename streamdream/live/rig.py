@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from streamdream.live.controls import Controls
 from streamdream.live.devices import (
@@ -20,12 +21,13 @@ from streamdream.live.devices import (
     virtual_camera,
 )
 from streamdream.live.options import LiveOptions
-from streamdream.live.outputs import Opening, Shown, Tell
+from streamdream.live.outputs import Opening, Shown
 from streamdream.live.recording import check_folder as check_place
 from streamdream.live.recording import check_recording
 from streamdream.live.signals import Signals
 from streamdream.live.status import Status
 from streamdream.live.streams import check_folder, check_stream, hls, stream
+from streamdream.live.watchdog import TOKEN
 
 if TYPE_CHECKING:
     from streamdream.live.midi import Midi
@@ -67,6 +69,12 @@ def openings(options: LiveOptions) -> list[tuple[str, Opening]]:
     return found
 
 
+class Telling(Protocol):
+    """Says something, and what is secret about it only where nobody else looks."""
+
+    def __call__(self, text: str, secret: str = "") -> None: ...
+
+
 class Desk:
     """The page, OSC, MIDI and sound, as far as the options ask for them."""
 
@@ -76,7 +84,7 @@ class Desk:
         signals: Signals,
         status: Callable[[], Status],
         options: LiveOptions,
-        tell: Tell,
+        tell: Telling,
     ) -> None:
         """Open them; raises Error for what cannot be."""
         self._controls, self._tell = controls, tell
@@ -92,21 +100,21 @@ class Desk:
     def _open(self, signals: Signals, status: Callable[[], Status], options: LiveOptions) -> None:
         controls, tell, token = self._controls, self._tell, options.token
         if token is None and not is_loopback(options.host):
-            token = secrets.token_urlsafe(12)
-            if options.osc is not None:
-                tell(f"token: {token}")
+            # A watchdog makes one, so that whoever knows it still does after a new start.
+            token = os.environ.get(TOKEN) or secrets.token_urlsafe(12)
         if options.http is not None:
             from streamdream.live.web.server import Web
 
-            self._web = Web(controls, status, options.host, options.http, token, tell)
+            hidden = () if options.midi is not None else ("learn",)
+            self._web = Web(controls, status, options.host, options.http, token, tell, hidden)
             self._stack.callback(self._web.close)
-            tell(f"page: {self._web.address}")
+            tell(f"page: {self._web.place}", self._web.address.removeprefix(self._web.place))
         if options.osc is not None:
             from streamdream.live.osc import Osc
 
             osc = Osc(controls, options.host, options.osc, token, tell)
             self._stack.callback(osc.close)
-            tell(f"osc: {osc.address}")
+            tell(f"osc: {osc.address}", f" (token {token})" if token else "")
         if options.midi is not None:
             from streamdream.live.midi import Midi, mapping_file
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -46,6 +46,11 @@ REPORT = 60.0  # seconds between two lines in the log
 WINDOW_AGAIN = 1.0, 30.0  # seconds between two tries to open a lost window
 SLACK = 0.25  # of the time between two pictures; one that comes that much early is shown
 RECORDED_LATE = 30  # pictures that a recording may be late before one is dropped
+RECORD_PAUSE = 1.0  # seconds between the beginnings of two recordings
+MOST_ASIDE = 3  # snapshots and recordings being finished
+LEAVE = 5.0  # seconds that each of them has at the end
+HANGS = 15.0, 300.0  # seconds without a look at the window, or a step of a dream
+NOTHING = 360, 640  # (h, w) of black while there is no picture
 TELLER = logging.getLogger("streamdream.live")
 
 Tell = Callable[[str], None]
@@ -99,7 +104,7 @@ class Session:
         self._stack = ExitStack()
         self._outputs: dict[str, Output] = {}
         self._hours = Hours(options.spans)
-        self._paused = self._frozen = False
+        self._paused = self._frozen = self._records_again = False
         self._quits = False
         self._shown: Shown | None = None
         self._window: Screen | None = None
@@ -110,8 +115,12 @@ class Session:
         self._latencies, self._shown_rate = Latencies(), Rate()
         self._steps, self._dreams = Rate(), Rate()
         self._count = 0
-        self._began = time.monotonic()
-        self._looked = self._reported = 0.0
+        self._began = self._presented = self._reported = time.monotonic()
+        self._stepped = 0, self._began
+        self._looked = 0.0
+        self._blackout = self._closed = False
+        self._recorded = -RECORD_PAUSE
+        self._ending: list[threading.Thread] = []  # what finishes recordings and snapshots
         try:
             self._open(camera)
         except BaseException:
@@ -141,6 +150,7 @@ class Session:
         self._upright = Upright(options.rotate, options.fitted_size)
         for name, opening in openings(options):
             self._outputs[name] = Output(name, opening, rate, self.tell)
+            self.tell(f"{name}: begins with the first picture")
         if options.record is not None:
             self._record(True)
 
@@ -149,11 +159,16 @@ class Session:
 
         self._window = Window("live", self.controls, self._options)
 
-    def tell(self, text: str) -> None:
-        """Something a person should know: on the console, the overlay, the page and in the log."""
+    def tell(self, text: str, secret: str = "") -> None:
+        """Something a person should know: on the console, the overlay, the page and in the log.
+
+        What is `secret` about it is added on the console only. Never raises: threads that must
+        not end say things here.
+        """
         self._notices.append(f"{datetime.now():%H:%M:%S} {text}")
         TELLER.info(text)
-        self._said(text)
+        with suppress(Exception, SystemExit):  # a console that is gone, or whose disk is full
+            self._said(text + secret)
 
     def run(self, stopping: Callable[[], bool] = lambda: False) -> Summary:
         """Go on until somebody quits, or `stopping` is true. To be called in the main thread.
@@ -187,10 +202,8 @@ class Session:
             now = time.monotonic()
             if options.seconds is not None and now - self._began >= options.seconds:
                 break
-            if self._heart is not None:
-                self._heart.beat(f"{self.status.shown:.0f} pictures a second")
-                if self._heart.orphaned or self.capture.hopeless:
-                    break
+            if not self._lives(now):
+                break
             for name, value in self.controls.actions():
                 self._do(name, value)
             self._keep_hours()
@@ -206,13 +219,25 @@ class Session:
                 pixels = self._upright(captured.frame, self.controls.at(begun).mirror)
                 shown = self.stage.show(pixels, arrived=captured.arrived)
                 self.pacing.showed(time.monotonic() - begun)
-            elif self._frozen and self._shown is not None:
-                shown = self.stage.again(self._shown)
             else:
-                shown = self.stage.show(None)
-            if shown is not None:
-                self._give(shown)
+                shown = self.stage.again() if self._frozen else self.stage.show(None)
+            self._give(shown or self.stage.nothing(options.fitted_size or NOTHING))
+            self.signals.movement(self.stage.presence.movement if captured is not None else 0.0)
             self._look(time.monotonic())
+
+    def _lives(self, now: float) -> bool:
+        """Give a sign of life if there is some in all that matters; whether to go on."""
+        if self.dreamer.steps != self._stepped[0] or self.dreamer.idle:
+            self._stepped = self.dreamer.steps, now
+        hangs = now - self._presented > HANGS[0] if self._options.window else False
+        hangs = hangs or now - self._stepped[1] > HANGS[1]
+        if self._heart is not None and not hangs:
+            self._heart.beat(f"{self.status.shown:.0f} pictures a second")
+        return not (
+            (self._heart is not None and self._heart.orphaned)
+            or self.capture.hopeless
+            or not self.dreamer.alive
+        )
 
     def _give(self, shown: Shown) -> None:
         """Hand a picture to everything that shows it."""
@@ -233,6 +258,7 @@ class Session:
     def _present(self) -> None:
         """Show the newest picture in the window, or wait for it a moment."""
         shown = self._to_window.take(PATIENCE)
+        self._presented = time.monotonic()
         try:
             if self._window is None:
                 if time.monotonic() < self._window_due:
@@ -267,9 +293,14 @@ class Session:
         elif name == "freeze":
             self._frozen = not self._frozen if wanted is None else wanted
         elif name == "blackout":
-            self.stage.black = not self.stage.black if wanted is None else wanted
+            self._blackout = not self._blackout if wanted is None else wanted
+            self.stage.black = self._blackout or self._closed
         elif name == "record":
-            self._record("record" not in self._outputs if wanted is None else wanted)
+            on = "record" not in self._outputs if wanted is None else wanted
+            # Who holds the key down does not begin twenty files a second.
+            if not on or time.monotonic() - self._recorded >= RECORD_PAUSE:
+                self._recorded = time.monotonic() if on else self._recorded
+                self._record(on)
         elif name == "snapshot":
             self._snapshot()
         elif name == "reset":
@@ -287,19 +318,19 @@ class Session:
         if on == ("record" in self._outputs):
             return
         if not on:
-            ending = self._outputs.pop("record")
             # Finishing a file takes a while, and the picture does not wait for it.
-            threading.Thread(target=ending.close, name="streamdream-recorded", daemon=True).start()
+            self._aside(self._outputs.pop("record").close)
             return
         named = self._options.record or self._options.folder / "streamdream.mp4"
         comment = self.controls.at().as_comment()
         opening = recording(named, self._options.segment, comment, self.tell)
         rate = self.capture.captured_rate or 1 / self.pacing.period
         self._outputs["record"] = Output("record", opening, rate, self.tell, RECORDED_LATE)
+        self.tell(f"recording into files named after {named}")
 
     def _snapshot(self) -> None:
         shown = self._shown
-        if shown is None:
+        if shown is None or sum(thread.is_alive() for thread in self._ending) > MOST_ASIDE:
             return
         save = partial(snapshot, shown, self._options.folder, self.controls.at().as_comment())
 
@@ -309,7 +340,13 @@ class Session:
             except Error as fault:
                 self.tell(f"snapshot: {fault}")
 
-        threading.Thread(target=saved, name="streamdream-snapshot", daemon=True).start()
+        self._aside(saved)
+
+    def _aside(self, work: Callable[[], None]) -> None:
+        """Do something that the picture does not wait for, but the end does."""
+        self._ending = [thread for thread in self._ending if thread.is_alive()]
+        self._ending.append(threading.Thread(target=work, name="streamdream-aside", daemon=True))
+        self._ending[-1].start()
 
     def _keep_hours(self) -> None:
         """Outside of opening hours let the camera go and be black."""
@@ -318,12 +355,17 @@ class Session:
         is_open = self._hours.open()
         if not is_open and self.capture.state != "closed":
             self.tell(f"closed; opens in {str(self._hours.until()).split('.')[0]}")
+            self._closed = self.stage.black = True
             self.capture.pause()
-            self.stage.black = True
+            self._records_again = "record" in self._outputs
+            self._record(False)
         elif is_open and self.capture.state == "closed":
             self.tell("open")
+            self._closed, self.stage.black = False, self._blackout
+            self.stage.reset()
             self.capture.resume()
-            self.stage.black = False
+            if self._records_again:
+                self._record(True)
 
     def _look(self, now: float) -> None:
         """See how it goes, twice a second."""
@@ -336,7 +378,6 @@ class Session:
         captured = self.capture.captured_rate
         if self._options.fps is None and captured > 1:
             self.pacing.period = 1 / captured
-        self.signals.movement(self.stage.presence.movement)
         toggles = {
             "pause": self._paused, "freeze": self._frozen, "blackout": self.stage.black,
             "record": "record" in self._outputs,
@@ -387,16 +428,21 @@ class Session:
             self.dreamer.dreams,
             self.capture.reconnects,
             self.dreamer.faults + sum(o.failures for o in self._outputs.values()),
-            self.capture.hopeless,
+            self.capture.hopeless or not self.dreamer.alive,
         )
 
     def close(self) -> None:
         """Finish every output, and let everything go."""
         for output in self._outputs.values():
+            output.end()  # all at once: each may take its time
+        records_first = sorted(self._outputs.values(), key=lambda output: output.name != "record")
+        for output in records_first:
             output.close()
             if self._heart is not None:
-                self._heart.beat("ending")  # it may take a while
+                self._heart.beat("ending")
         self._outputs.clear()
+        for thread in self._ending:
+            thread.join(LEAVE)
         self._stack.close()
         if self._window is not None:
             self._window.close()

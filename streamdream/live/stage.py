@@ -83,6 +83,7 @@ class Stage:
         self._last = Fraction(-1)
         self._flow: tuple[str, OpticalFlow] | None = None
         self._pixels: Bytes | None = None
+        self._drawing: Bytes | None = None  # what was drawn last, before any fade
         self._before: Image | None = None
         self._layer: Layer | None = None
         self._older: Layer | None = None
@@ -118,16 +119,25 @@ class Stage:
         if image.shape[-2:] != size:
             image = resize(image, size)
         self._carry_on(image, fresh, options)
+        idle = self._dreamer.idle  # before what is ready is taken, or a dream could slip between
         self._take_ready(now)
-        self._hand_over(image, now, options)
+        if idle:
+            self._hand_over(image, now, options)
         self._before = image
         return replace(self._drawn(self._pixels, now, options), arrived=arrived)
 
-    def again(self, shown: Shown, now: float | None = None) -> Shown:
-        """A picture as it was, at this moment."""
-        self._index += 1
+    def again(self, now: float | None = None) -> Shown | None:
+        """The last picture as it was, at this moment; it can still fade to black."""
+        if self._drawing is None:
+            return None
         now = time.monotonic() if now is None else now
-        return replace(shown, time=self._moment(now), index=self._index, arrived=None)
+        return self._finished(self._drawing, now, self._controls.at(now))
+
+    def nothing(self, size: Size, now: float | None = None) -> Shown:
+        """A black picture of `size` (h, w), as long as none has come."""
+        now = time.monotonic() if now is None else now
+        self._index += 1
+        return Shown(np.zeros((*size, 3), np.uint8), self._moment(now), self._index)
 
     def reset(self) -> None:
         """Forget the dream; the next one begins from nothing."""
@@ -213,8 +223,8 @@ class Stage:
         self._since = now
 
     def _hand_over(self, image: Image, now: float, options: LiveOptions) -> None:
-        """Give the dreamer the picture that is shown now, if it has nothing to do."""
-        if not self._dreamer.idle or (self.let_through <= 0 and options.gate != "off"):
+        """Give the dreamer, which has nothing to do, the picture that is shown now."""
+        if (self.black and self._light <= 0) or (self.let_through <= 0 and options.gate != "off"):
             return
         look = options.model, options.chosen_layers, options.octaves, options.step_size
         if look != self._look:
@@ -254,18 +264,21 @@ class Stage:
     def _drawn(self, pixels: Bytes, now: float, options: LiveOptions) -> Shown:
         delta = self._blended(now)
         strength = options.strength * self.let_through
-        moment = self._moment(now)
         dreamed = pixels if delta is None else laid_on(pixels, delta, strength)
         if options.view != "dream":
-            whole = Frame(pixels, moment, self._index)
+            whole = Frame(pixels, Fraction(0), self._index)
             seen = pixels if options.view == "source" else arranged(whole, dreamed, "split").pixels
         else:
             seen = dreamed
-        seen = self._lit(np.asarray(seen, np.uint8), now, options.fade)
+        self._drawing = np.asarray(seen, np.uint8)
+        return self._finished(self._drawing, now, options)
+
+    def _finished(self, pixels: Bytes, now: float, options: LiveOptions) -> Shown:
+        seen = self._lit(pixels, now, options.fade)
         if self.limiter is not None:
             seen = self.limiter(seen, now)
         self._index += 1
-        return Shown(seen, moment, self._index)
+        return Shown(seen, self._moment(now), self._index)
 
     def _moment(self, now: float) -> Fraction:
         """Seconds since the run began, later than the last picture's."""

@@ -23,6 +23,7 @@ from types import FrameType
 
 from streamdream.errors import OptionError, words
 
+TOKEN = "STREAMDREAM_TOKEN"  # one that stays the same from start to start
 HEARTBEAT = "STREAMDREAM_HEARTBEAT"  # port:word
 SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 OURS = {2, 3, 4, 5}  # exit codes of errors that a person can mend, see `errors`

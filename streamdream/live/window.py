@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pygame
 
-from streamdream.errors import SinkError
+from streamdream.errors import Error, SinkError
 from streamdream.frame import Bytes, Size
 from streamdream.live.controls import ACTIONS, Controls
 from streamdream.live.options import LiveOptions
@@ -31,6 +32,8 @@ NUDGES = {
     "right": ("layers", 1.0), "left": ("layers", -1.0),
 }  # fmt: skip
 INK, SHADE, RED = (235, 235, 235), (0, 0, 0, 150), (230, 40, 40)
+SAID = ("tap", "reset", "view", "snapshot", "pause", "freeze", "learn")  # else it is seen
+SAYS = 2.0  # seconds
 OWN = ("status", "identify", "test-pattern", "fullscreen", "help")
 
 
@@ -56,17 +59,16 @@ class Window:
         self._labels: list[pygame.Window] = []
         self._fonts: dict[int, pygame.font.Font] = {}
         self._screen: pygame.Surface | None = None
+        self._said, self._said_at = "", 0.0
         try:
             pygame.display.init()
             pygame.font.init()
             there = len(pygame.display.get_desktop_sizes())
             if self._monitor >= there:
                 pygame.display.quit()
-                raise SinkError(
-                    f"--monitor {self._monitor}",
-                    f"there {'is' if there == 1 else 'are'} {there}",
-                    "they are counted from 0",
-                )
+                known = "there is only monitor 0"
+                known = known if there == 1 else f"there are monitors 0 to {there - 1}"
+                raise SinkError(f"--monitor {self._monitor}", known)
             self._open((360, 640))
         except pygame.error as fault:
             raise SinkError("window", f"cannot be opened ({fault})", "use --no-window") from None
@@ -89,17 +91,20 @@ class Window:
             raise SinkError("window", f"lost ({fault})") from None
 
     def act(self, name: str, value: object = None) -> None:
-        """Do what a window can do: those in OWN."""
-        if name == "fullscreen":
-            self._full = not self._full if value is None else bool(value)
-            self._open(self._size or (360, 640))
-        elif name == "identify":
-            wanted = not self._labels if value is None else bool(value)
-            self._unlabel()
-            if wanted:
-                self._label()
-        else:
-            self.states[name] = not self.states[name] if value is None else bool(value)
+        """Do what a window can do: those in OWN. Raises SinkError if the display is gone."""
+        try:
+            if name == "fullscreen":
+                self._full = not self._full if value is None else bool(value)
+                self._open(self._size or (360, 640))
+            elif name == "identify":
+                wanted = not self._labels if value is None else bool(value)
+                self._unlabel()
+                if wanted:
+                    self._label()
+            elif name in self.states:
+                self.states[name] = not self.states[name] if value is None else bool(value)
+        except pygame.error as fault:
+            raise SinkError("window", f"lost ({fault})") from None
 
     @property
     def shown_states(self) -> tuple[str, ...]:
@@ -146,11 +151,28 @@ class Window:
             if event.type == pygame.QUIT:
                 self._controls.act("quit")
             elif event.type == pygame.KEYDOWN:
-                name = pygame.key.name(event.key)
-                if name in NUDGES:
-                    self._controls.nudge(*NUDGES[name])
-                elif name in KEYS:
-                    self._controls.act(KEYS[name])
+                self._press(pygame.key.name(event.key))
+
+    def _press(self, key: str) -> None:
+        try:
+            if key in NUDGES:
+                name = NUDGES[key][0]
+                self._controls.nudge(*NUDGES[key])
+                value = self._controls.values()[name]
+                told = f"{value:.2f}" if isinstance(value, float) else str(value)
+                self._flash(f"{name} {told}")
+            elif key in KEYS:
+                self._controls.act(KEYS[key])
+                if KEYS[key].endswith("preset"):
+                    self._flash(f"preset {self._controls.preset}")
+                elif KEYS[key] in SAID:
+                    self._flash(KEYS[key])
+        except Error as fault:  # a value that does not go with the others
+            self._flash(str(fault))
+
+    def _flash(self, text: str) -> None:
+        """Say what a key did, for a moment."""
+        self._said, self._said_at = text, time.monotonic()
 
     def _draw(self, pixels: Bytes, status: Status) -> None:
         assert self._screen is not None
@@ -171,19 +193,24 @@ class Window:
             self._write(help_lines())
         elif self.states["status"]:
             self._write(status_lines(status))
+        elif not status.connected and not status.dreams:
+            self._write((status.camera,))  # or a black window would say nothing
+        if time.monotonic() - self._said_at < SAYS:
+            self._write((self._said,), low=True)
         pygame.display.flip()
 
-    def _write(self, lines: Lines) -> None:
+    def _write(self, lines: Lines, low: bool = False) -> None:
         assert self._screen is not None
         wide, high = self._screen.get_size()
-        font = self._font(max(14, min(high // 30, wide // 40)))
+        room = high // (len(lines) + 3)
+        font = self._font(max(12, min(high // 22, wide // 32, room)))
         rows = [font.render(line, True, INK) for line in lines]
         size = max(row.get_width() for row in rows) + 20, len(rows) * font.get_linesize() + 16
         card = pygame.Surface(size, pygame.SRCALPHA)
         card.fill(SHADE)
         for number, row in enumerate(rows):
             card.blit(row, (10, 8 + number * font.get_linesize()))
-        self._screen.blit(card, (12, 12))
+        self._screen.blit(card, (12, high - size[1] - 12 if low else 12))
 
     def _font(self, size: int) -> pygame.font.Font:
         if size not in self._fonts:
@@ -214,7 +241,7 @@ class Window:
         self._labels.clear()
 
 
-KEYS = {action.key: action.name for action in ACTIONS.values()} | {"q": "quit"}
+KEYS = {action.key: action.name for action in ACTIONS.values()}
 
 
 def canvas(picture: Size, monitor: Size, fit: str) -> Size:
@@ -241,7 +268,8 @@ def placed(pixels: Bytes, size: Size, fit: str) -> tuple[Bytes, tuple[int, int]]
         scale = min(wide / w, high / h) if fit == "fit" else max(wide / w, high / h)
         new = max(1, round(w * scale)), max(1, round(h * scale))
         if fit == "fill":  # only what will be seen is resized
-            cut_w, cut_h = min(w, round(wide / scale)), min(h, round(high / scale))
+            cut_w = max(1, min(w, round(wide / scale)))
+            cut_h = max(1, min(h, round(high / scale)))
             left, top = (w - cut_w) // 2, (h - cut_h) // 2
             pixels = pixels[top : top + cut_h, left : left + cut_w]
             new = (wide, high)
@@ -298,5 +326,5 @@ def status_lines(status: Status) -> Lines:
 
 def help_lines() -> Lines:
     """What the keys do."""
-    keys = [f"{action.key}: {action.help}" for action in ACTIONS.values()]
-    return (*keys, "up, down: strength", "left, right: layer")
+    keys = [f"{action.key.upper()}   {action.help}" for action in ACTIONS.values()]
+    return (*keys, "UP, DOWN   strength", "LEFT, RIGHT   layer")

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 BODY = 16 * 1024  # bytes of a request
 PUBLIC = ("/style.css", "/icon.svg")  # what the page that asks for a token needs
-FREE = 3  # wrong tokens from one address before it has to wait
+FREE = 3  # wrong tokens from one address, said in one way, before that has to wait
 LONGEST_WAIT = 30.0  # seconds
 FORGOTTEN = 600.0  # seconds after which wrong tokens count no more
-ADDRESSES = 1024  # addresses remembered
+ADDRESSES = 1024  # addresses remembered, with the way
 
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/?#@\[\]]+))(?::\d{1,5})?")
 
@@ -60,7 +60,8 @@ class Door:
         self._all = address is not None and address.is_unspecified
         self._token = None if token is None else _bytes(token)
         self.cookie = f"streamdream-{port}"  # cookies know no ports
-        self._wrong: dict[str, tuple[int, float]] = {}  # how many, and when the last was
+        # how many, and when the last was, by address and by where the token was said
+        self._wrong: dict[tuple[str, str], tuple[int, float]] = {}
 
     @property
     def pass_(self) -> str:
@@ -116,38 +117,50 @@ class Door:
     def _check_token(self, request: BaseRequest) -> bool:
         if self._token is None or request.path in PUBLIC:
             return False
-        typed = request.query.get("token") if request.method == "GET" else None
-        header = request.headers.get("Authorization", "")
-        cookie = request.cookies.get(self.cookie)
-        if typed is not None:
-            right = hmac.compare_digest(_bytes(typed), self._token)
-        elif header:
-            kind, _, value = header.partition(" ")
-            right = hmac.compare_digest(_bytes(value.strip()), self._token)
-            right = right and kind.lower() == "bearer"
-        elif cookie is not None:
-            right = hmac.compare_digest(_bytes(cookie), _bytes(self.pass_))
-        else:
+        found = self._said(request, self._token)
+        if not found:
             raise Refused(401, "a token is asked for: open the address that was printed")
-        self._slow_down(_who(request), right)
-        if not right:
-            raise Refused(401, "this is not the token")
-        return typed is not None
+        who, now = _who(request), time.monotonic()
+        pauses = {way: self._pause(who, way, now) for way in found}
+        good = [way for way, right in found.items() if right and not pauses[way]]
+        for way in good:
+            self._wrong.pop((who, way), None)
+        if good:
+            return "url" in good
+        for way in found:
+            if not pauses[way]:
+                self._count(who, way, now)
+        if any(pauses.values()):
+            raise Refused(429, "too many wrong tokens; wait a moment", max(pauses.values()))
+        raise Refused(401, "this is not the token")
 
-    def _slow_down(self, who: str, right: bool) -> None:
-        """Refuse an address that guesses, even if it was right this time."""
-        now = time.monotonic()
-        count, last = self._wrong.get(who, (0, now))
+    def _said(self, request: BaseRequest, token: bytes) -> dict[str, bool]:
+        """Whether what a request says is right, by where it says it."""
+        found: dict[str, bool] = {}
+        typed = request.query.get("token") if request.method == "GET" else None
+        if typed is not None:
+            found["url"] = hmac.compare_digest(_bytes(typed), token)
+        if header := request.headers.get("Authorization", ""):
+            kind, _, value = header.partition(" ")
+            right = hmac.compare_digest(_bytes(value.strip()), token)
+            found["header"] = right and kind.lower() == "bearer"
+        if (cookie := request.cookies.get(self.cookie)) is not None:
+            found["cookie"] = hmac.compare_digest(_bytes(cookie), _bytes(self.pass_))
+        return found
+
+    def _pause(self, who: str, way: str, now: float) -> float:
+        """Seconds for which an address that guessed is not listened to, right or wrong.
+
+        Each way has its own: another site's page can make a browser open a URL here, but not
+        send a header or a cookie, so that it cannot keep out who has one of them.
+        """
+        count, last = self._wrong.get((who, way), (0, now))
         pause = min(LONGEST_WAIT, 2.0 ** min(count - FREE, 10)) if count >= FREE else 0.0
-        if (left := last + pause - now) > 0:
-            raise Refused(429, "too many wrong tokens; wait a moment", left)
-        if right:
-            self._wrong.pop(who, None)
-            return
-        if now - last > FORGOTTEN:
-            count = 0
-        self._wrong.pop(who, None)  # the newest is the last
-        self._wrong[who] = (count + 1, now)
+        return max(0.0, last + pause - now)
+
+    def _count(self, who: str, way: str, now: float) -> None:
+        count, last = self._wrong.pop((who, way), (0, now))  # the newest is the last
+        self._wrong[who, way] = (1 if now - last > FORGOTTEN else count + 1, now)
         if len(self._wrong) > ADDRESSES:
             del self._wrong[next(iter(self._wrong))]
 

@@ -1,6 +1,6 @@
 """What the page's server answers: the page's files, the stream, and JSON to see and to change.
 
-GET  /, /app.js, /style.css, /icon.svg
+GET  /, /app.js and its parts, /style.css, /icon.svg
 GET  /stream.mjpg, /snapshot.jpg
 GET  /api/controls, /api/status
 POST /api/set {"strength": 0.5, ...}, /api/preset {"name": ...}, /api/act {"name": ..., "value"}
@@ -13,7 +13,7 @@ import json
 import math
 import socket
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -40,6 +40,7 @@ FILES = {
     "/app.js": ("app.js", "text/javascript"),
     "/rows.js": ("rows.js", "text/javascript"),
     "/picture.js": ("picture.js", "text/javascript"),
+    "/status.js": ("status.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -69,10 +70,12 @@ class Pages:
         pictures: Pictures,
         door: Door,
         fault: Callable[[BaseException], None],
+        hidden: Collection[str],
     ) -> None:
-        """Answer from these; what a handler raises goes to `fault`."""
+        """Answer from these; what a handler raises goes to `fault`, `hidden` actions nowhere."""
         self._controls, self._status, self._pictures = controls, status, pictures
         self._door, self._fault = door, fault
+        self._actions = [asdict(act) for act in ACTIONS.values() if act.name not in hidden]
         self._ending = False
         page = resources.files("streamdream.live.web") / "page"
         self._asking = (page / "token.html").read_text("utf-8")
@@ -197,7 +200,7 @@ class Pages:
         return _json(
             {
                 "controls": [control.as_dict() for control in self._controls.table.values()],
-                "actions": [asdict(action) for action in ACTIONS.values()],
+                "actions": self._actions,
                 "presets": self._controls.presets,
                 **self._state(),
             }

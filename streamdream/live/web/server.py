@@ -11,7 +11,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 64  # at once; more are turned away
 IDLE = 15.0  # seconds without a whole request after which a connection is closed
 LEAVE = 3.0  # seconds that closing takes at most
+TOLD = 100  # kinds of faults that are told
 
 
 class Web:
@@ -42,11 +43,14 @@ class Web:
         port: int,
         token: str | None,
         tell: Callable[[str], None],
+        hidden: Collection[str] = (),
     ) -> None:
         """Serve on this address; port 0 is a free one.
 
         A token that is given is asked for; beyond the loopback one is made up if none is.
-        `status` and `tell` are called from the server's thread. Raises SinkError.
+        `address` has it, `place` is the same without it, for logs. `hidden` names actions that
+        the page leaves out. `status` and `tell` are called from the server's thread. Raises
+        SinkError.
         """
         from streamdream.live.web.pages import Pages
 
@@ -58,14 +62,15 @@ class Web:
         shown = _own_address() if address is not None and address.is_unspecified else host
         shown = f"[{shown}]" if ":" in shown else shown
         query = "" if token is None else f"?token={quote(token, safe='')}"
-        self.address = f"http://{shown}:{port}/{query}"
+        self.place = f"http://{shown}:{port}/"
+        self.address = self.place + query
         self._tell = tell
         self._told: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._pictures = Pictures(self._loop, tell)
         door = Door(host, bound, port, token)
-        self._pages = Pages(controls, status, self._pictures, door, self._fault)
+        self._pages = Pages(controls, status, self._pictures, door, self._fault, hidden)
         self._thread = Thread(target=self._work, name="streamdream-web", daemon=True)
         self._thread.start()
 
@@ -127,9 +132,12 @@ class Web:
     def _fault(self, fault: BaseException) -> None:
         """Tell about each kind of fault once."""
         line = " ".join(f"page: {type(fault).__name__}: {words(fault)}".split())
-        if line not in self._told and len(self._told) < 100:
-            self._told.add(line)
-            self._tell(line)
+        if line in self._told or len(self._told) >= TOLD:
+            return
+        self._told.add(line)
+        self._tell(line)
+        if len(self._told) == TOLD:
+            self._tell("page: no other kinds of faults are told from now on")
 
 
 class _Full(asyncio.Protocol):

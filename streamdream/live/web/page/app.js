@@ -1,13 +1,20 @@
-// The page: asks how it goes, shows it, and sends what is changed. Controls are in rows.js,
-// the picture is in picture.js.
+// The page: asks how it goes, and sends what is changed. Controls are in rows.js, the picture is
+// in picture.js, what is shown of the status in status.js.
 
 import { Picture } from "/picture.js";
-import { Row, make, words } from "/rows.js";
+import { Row, make, plain, words } from "/rows.js";
+import { show } from "/status.js";
 
 const POLL = 500; // ms between two looks at the status
 const PACE = 100; // ms between two messages while a slider moves
 const PATIENCE = 4000; // ms for an answer
 const SURE = 4000; // ms in which the end is confirmed
+const READ = 5000; // ms for which news stays in view
+const MAIN = ["strength", "layers"]; // controls above all others
+const EXPERT = [
+  "octaves", "octave-scale", "steps", "warm-steps", "step-size", "jitter", "seed", "work-size",
+  "flow", "memory",
+];
 const PRESET_ACTIONS = ["previous-preset", "next-preset", "random-preset"];
 const SCREEN_ACTIONS = ["fullscreen", "identify", "test-pattern", "status", "help", "quit"];
 
@@ -24,7 +31,8 @@ let pending = {};
 let sending = false;
 let asked = 0; // grows with every change sent; what was asked before is old
 let online = true;
-let notices = [];
+let notices = null; // as they came last
+let newsEnds = 0; // the timer that takes the news away
 
 async function ask(path, body) {
   const answer = await fetch(path, {
@@ -39,9 +47,13 @@ async function ask(path, body) {
   return found;
 }
 
-function say(text, kind = "") {
+function say(text, kind = "", news = true) {
   if ($("notices").firstChild?.textContent === text) return;
   $("notices").prepend(make("p", { className: kind }, text));
+  if (!news) return;
+  $("news").textContent = text; // the log is at the page's end
+  clearTimeout(newsEnds);
+  newsEnds = setTimeout(() => ($("news").textContent = ""), READ);
   while ($("notices").children.length > 5) $("notices").lastChild.remove();
 }
 
@@ -104,13 +116,14 @@ function take(state) {
 
 function build(found) {
   known = found;
-  for (const control of found.controls) {
+  const order = ({ name }) => MAIN.indexOf(name);
+  for (const control of [...found.controls].sort((a, b) => order(a) - order(b))) {
     const old = rows.get(control.name);
     if (old?.said === JSON.stringify(control)) continue;
     const row = new Row(control, change);
     rows.set(control.name, row);
     if (old) old.node.replaceWith(row.node);
-    else group(control.group).append(row.node);
+    else home(control.name).append(row.node);
   }
   if (!actions.length) {
     actions = found.actions;
@@ -124,30 +137,23 @@ function build(found) {
   take(found);
 }
 
-function group(name) {
-  const id = `group-${name || "other"}`.toLowerCase().replace(/[^a-z0-9-]/g, "-");
-  if (!$(id)) {
-    const title = make("h2", { id: `${id}-title` }, name || "Other");
-    $("groups").append(
-      make("section", { id, className: "card", "aria-labelledby": title.id }, title),
-    );
-  }
-  return $(id);
-}
+/** Where a control stands on the page. */
+const home = (name) =>
+  $(MAIN.includes(name) ? "main-rows" : EXPERT.includes(name) ? "expert-rows" : "other-rows");
 
 /** The name of an action, shorter where it stands among presets. */
 const shortened = (name) => name.replace(/-preset$/, "");
 
 function place(action) {
-  const button = make("button", { type: "button", title: action.help }, words(shortened(action.name)));
+  const button = make("button", { type: "button", title: plain(action.help) }, words(shortened(action.name)));
   button.dataset.action = action.name;
   if (action.key) button.append(make("kbd", {}, KEYS[action.key] ?? action.key));
   if (action.toggles) button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", () => act(action));
   buttons.set(action.name, button);
-  const home = PRESET_ACTIONS.includes(action.name) ? "preset-actions"
+  const group = PRESET_ACTIONS.includes(action.name) ? "preset-actions"
     : SCREEN_ACTIONS.includes(action.name) ? "screen-actions" : "actions";
-  $(home).append(button);
+  $(group).append(button);
 }
 
 function act(action) {
@@ -168,63 +174,24 @@ function act(action) {
     button.setAttribute("aria-pressed", String(body.value));
   }
   tell("/api/act", body);
+  if (action.name === "snapshot") $("last").hidden = false;
 }
 
-const digits = (value, places = 0) =>
-  value === null || !Number.isFinite(value) ? "–" : value.toFixed(places);
-
-function clock(seconds) {
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return [`${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`, "minutes"];
-  const hours = Math.floor(minutes / 60);
-  if (hours < 48) return [`${hours}:${String(minutes % 60).padStart(2, "0")}`, "hours"];
-  return [String(Math.floor(hours / 24)), "days"];
-}
-
-function show(status) {
-  document.body.classList.toggle("connected", status.connected);
-  $("camera-line").textContent = status.camera;
-  const figures = [
-    ["Pictures", digits(status.shown, 1), `of ${digits(status.wanted, 1)} a second`],
-    ["Latency", `${digits(status.latency[0])} ms`, `at times ${digits(status.latency[1])} ms`],
-    ["Dream steps", digits(status.steps, 1), "a second"],
-    ["Quality", `${digits(100 * status.share)} %`, `${status.lines} lines`],
-    ["Too late", String(status.dropped), "pictures"],
-    ["Running", ...clock(status.seconds)],
-  ];
-  if ($("stats").children.length !== figures.length)
-    $("stats").replaceChildren(...figures.map(([name]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, make("b"), make("small")))));
-  figures.forEach(([, value, unit], i) => {
-    const dd = $("stats").children[i].lastChild;
-    dd.firstChild.textContent = value;
-    dd.lastChild.textContent = unit;
-  });
+/** Show which toggles are on, and what was told since the last time. */
+function follow(status) {
   for (const [name, button] of buttons) {
     if (!button.hasAttribute("aria-pressed") || performance.now() < (pressed.get(name) ?? 0)) continue;
     button.setAttribute("aria-pressed", String(status.states.includes(name)));
   }
   document.title = status.states.includes("record") ? "● Recording: streamdream" : "streamdream";
-  const troubles = status.outputs.filter((output) => output.trouble)
-    .map((output) => `${output.name}: ${output.trouble}`);
-  if (troubles.join("\n") !== [...$("troubles").children].map((li) => li.textContent).join("\n"))
-    $("troubles").replaceChildren(...troubles.map((line) => make("li", {}, line)));
-  signals(status.signals);
-  const old = notices.join("\n");
+  const old = notices?.join("\n");
   if (status.notices.join("\n") !== old) {
     // the server keeps the last few: what is new comes after the longest part known already
     let from = status.notices.length;
-    while (from > 0 && !old.endsWith(status.notices.slice(0, from).join("\n"))) from -= 1;
-    for (const line of status.notices.slice(from)) say(line);
+    while (from > 0 && !old?.endsWith(status.notices.slice(0, from).join("\n"))) from -= 1;
+    for (const line of status.notices.slice(from)) say(line, "", notices !== null);
     notices = status.notices;
   }
-}
-
-function signals(found) {
-  const names = Object.keys(found);
-  if (names.length !== $("signals").children.length)
-    $("signals").replaceChildren(...names.map((name) => make("label", {}, name, make("meter"))));
-  names.forEach((name, i) => ($("signals").children[i].lastChild.value = found[name] ?? 0));
 }
 
 async function watch() {
@@ -237,6 +204,7 @@ async function watch() {
         if (before === asked) build(found);
       }
       show(status);
+      follow(status);
       connected(true);
     } catch (fault) {
       if (fault.told) say(fault.message, "error");
@@ -269,10 +237,24 @@ const play = (on) => {
 };
 $("play").addEventListener("click", () => play(!picture.on));
 if (matchMedia("(prefers-reduced-motion: reduce)").matches) play(false);
-if (!$("frame").requestFullscreen) $("enlarge").hidden = true;
-$("enlarge").addEventListener("click", () => {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else $("frame").requestFullscreen();
+
+/** Let the picture fill the screen, or the page where a browser has no way to do that. */
+function enlarge(on) {
+  document.body.classList.toggle("enlarged", on);
+  for (const part of document.querySelectorAll("header, .panel, .below")) part.inert = on;
+  $("enlarge").setAttribute("aria-pressed", String(on));
+  $("enlarge").textContent = on ? "Smaller" : "Enlarge";
+  if (on) $("frame").requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement) document.exitFullscreen();
+}
+const enlarged = () => document.body.classList.contains("enlarged");
+$("enlarge").addEventListener("click", () => enlarge(!enlarged()));
+$("close").addEventListener("click", () => enlarge(false));
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && enlarged()) enlarge(false);
+});
+document.addEventListener("fullscreenchange", () => {
+  if (!document.fullscreenElement && enlarged()) enlarge(false);
 });
 $("keys").checked = localStorage.getItem("keys") !== "off";
 $("keys").addEventListener("change", () =>

@@ -1,6 +1,7 @@
 // One row for each control of /api/controls: label, input, hint.
 
 const STEPS = [1, 0.5, 0.1, 0.05, 0.01, 0.005, 0.001];
+const TOLD = 8000; // ms for which a complaint stays
 const HELD = 1200; // ms for which a hand on a control counts more than what the server says
 
 /** An element with properties and children. */
@@ -20,6 +21,10 @@ export function words(name) {
   return spaced[0].toUpperCase() + spaced.slice(1);
 }
 
+/** A text that was written for the command line, without its dashes. */
+export const plain = (text) =>
+  text.replace(/(?<![\w-])--([a-z][a-z0-9-]*)/g, (_, name) => name.replaceAll("-", " "));
+
 /** The largest handy step that divides a slider finely and meets its low end. */
 function stepOf(low, high) {
   const meets = (step) => Math.abs(low / step - Math.round(low / step)) < 1e-6;
@@ -27,6 +32,14 @@ function stepOf(low, high) {
 }
 
 const rounded = (value) => Number(Number(value).toFixed(4));
+
+/** What a number may be; a bound that it must not reach comes as the number next to it. */
+function bounds(least, most) {
+  const found = [];
+  if (least !== null) found.push(`${rounded(least) < least ? "above" : "from"} ${rounded(least)}`);
+  if (most !== null) found.push(`${rounded(most) > most ? "below" : "to"} ${rounded(most)}`);
+  return found.join(" ");
+}
 
 /** A control on the page; `send(name, value)` when a hand moved it. */
 export class Row {
@@ -41,7 +54,7 @@ export class Row {
       this.complain("");
       send(control.name, value);
     };
-    this.hint = make("p", { className: "hint", id: `${this.id}-hint` }, control.help);
+    this.hint = make("p", { className: "hint", id: `${this.id}-hint` }, plain(control.help));
     this.wrong = make("p", { className: "wrong", id: `${this.id}-wrong`, role: "alert" });
     this.node = make("div", { className: "row" });
     const kind = { number: "slider", whole: "slider" }[control.kind] ?? control.kind;
@@ -64,7 +77,10 @@ export class Row {
   complain(text) {
     this.wrong.textContent = text;
     for (const input of this.inputs) input.toggleAttribute("aria-invalid", false);
-    if (text) for (const input of this.inputs) input.setAttribute("aria-invalid", "true");
+    clearTimeout(this.told);
+    if (!text) return;
+    for (const input of this.inputs) input.setAttribute("aria-invalid", "true");
+    this.told = setTimeout(() => this.complain(""), TOLD);
   }
 
   described(properties) {
@@ -93,25 +109,28 @@ export class Row {
       range.style.setProperty("--fill", `${(100 * Math.min(1, Math.max(0, part))).toFixed(1)}%`);
     };
     range.addEventListener("input", () => {
-      number.value = range.value;
+      number.value = inForce = range.value;
       fill();
       this.send(Number(range.value));
     });
+    let inForce = range.value; // the last that was shown or sent
     number.addEventListener("input", () => this.hold());
     number.addEventListener("change", () => {
       const { badInput, rangeOverflow, rangeUnderflow } = number.validity;
       if (number.value === "" || badInput || rangeOverflow || rangeUnderflow) {
-        this.complain(`From ${least ?? "any number"} to ${most ?? "any number"}, please.`);
+        const typed = number.value === "" ? "That is no number" : `${number.value} cannot be`;
+        this.complain(`${typed}: ${bounds(least, most) || "any number"}, please.`);
+        number.value = inForce;
         return;
       }
-      range.value = number.value;
+      range.value = inForce = number.value;
       fill();
       this.send(Number(number.value));
     });
     this.inputs = [range, number];
     this.show = (value) => {
       range.value = value;
-      number.value = rounded(value);
+      number.value = inForce = rounded(value);
       fill();
     };
     this.node.append(this.label(this.id), number, range);
@@ -154,7 +173,7 @@ export class Row {
         });
         return chip;
       }));
-      if (!names.length) chips.append("the model's own choice");
+      if (!names.length) chips.append("usual ones");
     };
     select.addEventListener("change", () => {
       if (select.value && !chosen.includes(select.value)) {
