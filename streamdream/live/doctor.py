@@ -163,8 +163,8 @@ def _encoders() -> Iterator[Finding]:
         yield Finding("encoders", state, f"{codec.title} does not work: {fault}", cure)
     if works:
         yield Finding("encoders", "good", ", ".join(works))
-    found, why = hardware.find("any", CODECS["h264"], TRIAL, False, 23, "veryfast", 30)
-    text = f"none for H.264 ({why})" if found is None else f"{found.encoder} works"
+    found, _ = hardware.find("any", CODECS["h264"], TRIAL, False, 23, "veryfast", 30)
+    text = "none works; software does" if found is None else f"{found.encoder} works"
     yield Finding("hardware encoder", "note" if found is None else "good", text)
 
 

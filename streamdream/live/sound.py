@@ -6,6 +6,7 @@ takes the loudest of the last seconds for 1.
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections import deque
@@ -249,7 +250,7 @@ def _file(device: str) -> Path | None:
 
 def _sounddevice() -> Any:
     try:
-        import sounddevice
+        sounddevice: Any = importlib.import_module("sounddevice")
     except ImportError:
         cure = "pip install 'streamdream[sound]'"
         raise SourceError("--sound", "a microphone needs sounddevice", cure) from None
