@@ -66,7 +66,7 @@ def _begun(place: Path, command: str) -> subprocess.Popen[str]:
         if option in words:
             words[words.index(option) + 1] = value
     return subprocess.Popen(
-        [sys.executable, "-m", "streamdream", *words, "--seconds", "6", "--work-size", "64"],
+        [sys.executable, "-m", "streamdream", *words, "--seconds", "20", "--work-size", "64"],
         cwd=place, env={**os.environ, "SDL_VIDEODRIVER": "dummy"}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
