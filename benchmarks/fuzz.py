@@ -369,6 +369,7 @@ def begin(case: Case, folder: Path, child: Child, limit: float) -> Running:
 
 def _be_child(one: Running, child: Child, limit: float) -> None:
     code = 1
+    gc.freeze()  # decoders in the parent's garbage would wait for threads that no fork has
     try:
         said = os.open(one.log, os.O_WRONLY | os.O_APPEND)
         os.dup2(said, 1)
