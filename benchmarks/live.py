@@ -429,7 +429,8 @@ def _strike(
 def _message(session: Session, rng: random.Random) -> bytes:
     """One that makes sense, more or less."""
     table = session.controls.table
-    harmless = [a for a in ACTIONS if a not in ("quit", "record", "snapshot", "freeze")]
+    stopping = ("quit", "record", "snapshot", "freeze", "blackout")
+    harmless = [a for a in ACTIONS if a not in stopping]
     name = rng.choice([*table, *harmless, "nothing-like-it"])
     built = OscMessageBuilder(f"/streamdream/{name}")
     if name not in ("model",):
