@@ -42,7 +42,8 @@ from streamdream import backbone
 from streamdream.backbone import Backbone
 from streamdream.frame import Frame, to_image
 from streamdream.motion import OpticalFlow
-from streamdream.options import Options, build
+from streamdream.options import Options
+from streamdream.settings import build
 from streamdream.sources import VideoSource
 from streamdream.video_sink import VideoSink
 

@@ -52,7 +52,7 @@ from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Pacing
 from streamdream.live.session import Session, resident
 from streamdream.live.stage import Stage
-from streamdream.options import made
+from streamdream.settings import made
 
 WARM = 8.0  # seconds at the start that do not count: a scene grows, sizes settle
 ALONE = 4.0  # seconds that each comparison takes

@@ -31,8 +31,9 @@ from streamdream.frame import (
     work_size,
 )
 from streamdream.motion import OpticalFlow
-from streamdream.options import Options, build
+from streamdream.options import Options
 from streamdream.pipeline import redraw
+from streamdream.settings import build
 
 GOOGLE = {"octaves": 4, "octave_scale": 1.4, "steps": 10, "jitter": 32, "memory": 0}
 WEAK_STEPS = 2

@@ -46,7 +46,8 @@ from streamdream import backbone, colour, dream, motion, pipeline, reader, run, 
 from streamdream.codecs import CODECS, CONTAINERS
 from streamdream.dream import octave_sizes
 from streamdream.info import Counts, VideoInfo
-from streamdream.options import Options, build
+from streamdream.options import Options
+from streamdream.settings import build
 from streamdream.threads import ahead
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "clip.mp4"

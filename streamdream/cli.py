@@ -1,16 +1,12 @@
-"""The command line: arguments to options to a run. The only file that prints or exits."""
+"""The command line: arguments to options to a run, faults to one line and an exit code."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated
 
 from cyclopts import (
     App,
@@ -21,25 +17,15 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamdream import options as opts
+from streamdream import settings
 from streamdream.codecs import STDOUT, check_codec
+from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
-from streamdream.files import check_size, check_target, is_row
+from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, locate
 from streamdream.live.commands import cameras, doctor, live
-
-if TYPE_CHECKING:
-    from streamdream.info import Counts, VideoInfo
-    from streamdream.run import Outcome
-
-# The terminal closing is SIGHUP, which Windows does not have.
-ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-
-ESTIMATE_AFTER = 6  # frames
-LONG = 60  # seconds from which a person wants to know
 
 app = App(
     name="streamdream",
@@ -77,32 +63,16 @@ def dream(
             "on (Matroska). Without it a window opens.",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        Parameter(
-            group=opts.SETTINGS,
-            help=f"A look: {', '.join(opts.preset_names())}, or the path of a TOML file.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        Parameter(
-            group=opts.SETTINGS, help="TOML file with any of the options, as: work-size = 360."
-        ),
-    ] = None,
-    like: Annotated[
-        Path | None,
-        Parameter(
-            group=opts.SETTINGS, help="Use the settings of this file, which streamdream made."
-        ),
-    ] = None,
-    flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
+    preset: settings.Preset = None,
+    config: settings.Config = None,
+    like: settings.Like = None,
+    flags: Annotated[settings.Flags | None, Parameter(name="*")] = None,
 ) -> int:
     """Dream a video or picture."""
     # What can be wrong is looked at from the cheapest to the dearest: names, options, the
     # input, the model.
     given_source = locate(source)
-    chosen = opts.chosen(opts.Options, flags, preset, config)
+    chosen = settings.chosen(opts.Options, flags, preset, config)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
         check_target(output, given_source.all_files, chosen.overwrite)
@@ -111,10 +81,14 @@ def dream(
     if like is not None:
         from streamdream.run import read_settings
 
-        recorded = opts.recorded(read_settings(like), f"--like {like}")
+        recorded = settings.recorded(read_settings(like), f"--like {like}")
         place = f"with --like {like}:"
-        chosen = opts.chosen(opts.Options, flags, preset, config, recorded, place)
-    return _run(source, output, chosen)
+        chosen = settings.chosen(opts.Options, flags, preset, config, recorded, place)
+    from streamdream.run import dream_file
+
+    with Display(writes_a_file=output is not None) as display:
+        outcome = dream_file(source, output, chosen, display)
+    return report(outcome, output, display)
 
 
 @app.command
@@ -127,175 +101,21 @@ def probe(
     quick: Annotated[
         bool, Parameter(group=opts.SETTINGS, negative=(), help="Do not try how long it takes.")
     ] = False,
-    flags: Annotated[opts.Flags | None, Parameter(name="*")] = None,
+    flags: Annotated[settings.Flags | None, Parameter(name="*")] = None,
 ) -> int:
     """Tell what is in a file, what becomes of it, and how long a dream of it takes here."""
     locate(source)
-    chosen = opts.chosen(opts.Options, flags)
+    chosen = settings.chosen(opts.Options, flags)
     from streamdream.probe import describe, pace
 
-    report = describe(source, chosen)
-    print("\n".join(report.lines), flush=True)
+    found = describe(source, chosen)
+    print("\n".join(found.lines), flush=True)
     if not quick and source != PIPE:  # what is piped in comes only once
-        found = pace(source, chosen)
-        whole = "" if report.frames is None else found.first + found.each * (report.frames - 1)
+        took = pace(source, chosen)
+        whole = "" if found.frames is None else took.first + took.each * (found.frames - 1)
         about = f"; about {span(whole)} for all" if isinstance(whole, float) else ""
-        print(f"time here: {found.first:.2f} s to begin, {found.each:.2f} s a frame{about}")
+        print(f"time here: {took.first:.2f} s to begin, {took.each:.2f} s a frame{about}")
     return 0
-
-
-def _run(source: str, output: Path | None, options: opts.Options) -> int:
-    from streamdream.run import dream_file
-
-    with Display(writes_a_file=output is not None) as display:
-        outcome = dream_file(source, output, options, display)
-    if output is None:
-        return 0
-    if not outcome.complete:
-        left = outcome.path and output.with_name(outcome.path.name)  # as it was typed
-        kept = f"{left} holds {outcome.frames} frames"
-        kept += "" if output is not None and is_row(output) else " and can be played"
-        if outcome.frames == 0 or outcome.path is None:
-            kept = "nothing was written"
-        if output == STDOUT:
-            kept = f"{outcome.frames} frames were written"
-        _say(f"interrupted: {kept}")
-        return 128 + (display.signal or signal.SIGINT)
-    if display.terminal:
-        _say(_summary(outcome))
-    elif _troubles(outcome.counts):
-        _say(f"{output}: {_troubles(outcome.counts)}")
-    return 0
-
-
-class Display:
-    """Progress on a terminal, and Ctrl-C turned into an orderly end between two steps.
-
-    Without a terminal only notices are printed.
-    """
-
-    def __init__(self, writes_a_file: bool) -> None:
-        """Look whether a person is watching; only a file needs an orderly end."""
-        self._orderly = writes_a_file
-        self._handlers: dict[int, Any] = {}
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.terminal = self._console.is_terminal
-        self.signal: int | None = None
-        self._total: int | None = None
-        self._next = 1  # the frame whose end is waited for
-        self._times: deque[float] = deque(maxlen=30)  # when the last frames were finished
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[skipped]}", style="yellow"),
-            console=self._console,
-            disable=not self.terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task("loading", total=None, speed="", skipped="")
-
-    def __enter__(self) -> Self:
-        """Show the progress and listen for signals."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Put everything back."""
-        self._progress.stop()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def notice(self, text: str) -> None:
-        """Print something a person should know."""
-        self._progress.console.print(f"streamdream: {text}", markup=False)
-
-    def begin(self, info: VideoInfo) -> None:
-        """Frames begin: from here on Ctrl-C ends the run in good order."""
-        self._total = info.frames
-        self._progress.update(
-            self._task, total=info.frames, description="dreaming", speed="first frame"
-        )
-        if not self._orderly:
-            return
-        self._handlers = {n: signal.signal(n, self._stop) for n in ENDING}
-
-    def step(self, frames: int, counts: Counts) -> None:
-        """Show how far it is, and stop here if that was asked for."""
-        if self.signal is not None:
-            from streamdream.sinks import Stopped
-
-            raise Stopped
-        if not self.terminal or frames < self._next:
-            return
-        self._next = frames + 1
-        self._times.append(time.monotonic())
-        each = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
-        speed = ""
-        if each > 0:
-            speed = f"{1 / each:.1f} fps" if each < 2 else f"{each:.1f} s a frame"
-        self._progress.update(self._task, completed=frames, speed=speed, skipped=_troubles(counts))
-        # The first frame takes many more steps than the others, so it does not count.
-        if frames == ESTIMATE_AFTER and self._total is not None:
-            left = each * (self._total - frames)
-            if left > LONG:
-                self.notice(
-                    f"{self._total} frames, {each:.2f} s each: about {span(left)}; "
-                    "Ctrl-C keeps what is done"
-                )
-
-    def finish(self, what: str) -> None:
-        """Show what goes on after the frames, and stop here if that was asked for."""
-        if self.signal is not None:
-            from streamdream.sinks import Stopped
-
-            raise Stopped
-        self._progress.update(self._task, description=what, speed="")
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            os.write(2, b"streamdream: finishing the file\n")
-            return
-        self.signal = number
-
-
-def _summary(outcome: Outcome) -> str:
-    speed = outcome.frames / max(outcome.seconds, 1e-9)
-    text = f"{outcome.path}: {outcome.frames} frames in {span(outcome.seconds)}"
-    text += f" ({speed:.2f} a second)"
-    troubles = _troubles(outcome.counts)
-    return f"{text}, {troubles}" if troubles else text
-
-
-def _troubles(counts: Counts) -> str:
-    found = (
-        (counts.skipped, "packet", "not decodable, skipped"),
-        (counts.damaged, "picture", "damaged"),
-        (counts.mended, "time stamp", "mended"),
-        (counts.missing, "picture", "missing at the end"),
-        (counts.blackened, "picture", "transparent, drawn on black"),
-    )
-    return ", ".join(f"{n} {what}{'s' * (n > 1)} {how}" for n, what, how in found if n)
-
-
-def span(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _say(text: str) -> None:
-    print(f"streamdream: {text}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -315,13 +135,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
         return result if isinstance(result, int) else 0
     except Error as fault:
-        _say(f"error: {fault}")
+        say(f"error: {fault}")
         return fault.exit_code
     except CycloptsError as fault:
-        _say(f"error: {_argument_error(fault)}")
+        say(f"error: {_argument_error(fault)}")
         return OptionError.exit_code
     except KeyboardInterrupt:
-        _say("interrupted: nothing was written")
+        say("interrupted: nothing was written")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -332,7 +152,7 @@ def _argument_error(fault: CycloptsError) -> str:
     cause: BaseException | None = fault
     while cause is not None:
         if isinstance(cause, ValidationError):
-            return str(opts.one_line(cause))
+            return str(settings.one_line(cause))
         cause = cause.__cause__ or cause.__context__
     if isinstance(fault, UnusedCliTokensError):
         return (

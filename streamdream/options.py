@@ -2,8 +2,7 @@
 
 A field of `Options` is the Python argument, the flag, the key in a TOML file and the record
 in the output's metadata: its type, default, range and one line of help are here and nowhere
-else. Values come from, each over the one before: the defaults, `--like`, `--preset`,
-`--config`, the flags.
+else. `settings` tells where values come from.
 
 This module imports neither torch nor OpenCV, so that wrong options are answered at once.
 """
@@ -13,12 +12,8 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
-from collections.abc import Mapping
 from fractions import Fraction
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from cyclopts import Group, Parameter, Token
 from pydantic import (
@@ -28,12 +23,12 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     model_validator,
 )
 
 from streamdream import models
-from streamdream.errors import OptionError, near
+
+RECORD_MARK = "streamdream settings: "
 
 SMALLEST = 32  # px; networks read less as nothing
 
@@ -276,47 +271,23 @@ class Look(BaseModel):
         return self
 
     def as_comment(self) -> str:
-        """The look as one line of text, for the output's metadata; `recorded` reads it."""
+        """The look as one line of text, for the output's metadata; `settings.recorded` reads it."""
         return RECORD_MARK + json.dumps(
             self.model_dump(mode="json", include=set(Look.model_fields))
         )
 
 
-class Options(Look):
-    """All options of a run."""
+class Common(Look):
+    """What every kind of run has besides."""
 
-    start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        default=None, description="Begin at this time: 83.5 or 1:23.5."
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
+        default="auto", description="Where the network runs; auto takes a GPU if there is one."
     )
-    end: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        default=None, description="Stop at this time of the input."
-    )
-    frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        default=None, ge=1, description="Stop after so many frames."
-    )
-    video_stream: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        default=None, ge=0, description="Index of the video stream. Default: the largest."
-    )
-    rate: Annotated[Rate, Parameter(group=PIECE, metavar="FPS", **AS_WRITTEN)] = Field(
-        default="25", description="Pictures a second of pictures in a row, as 24 or 30000/1001."
-    )
-    deinterlace: Annotated[bool, Parameter(group=PIECE)] = Field(
-        default=True, description="Make whole pictures of interlaced video."
-    )
-    tone_map: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
-        default=False, description="Turn HDR into ordinary video; it stays HDR by default."
-    )
-    max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
-        default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
-    )
-    strict: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
-        default=False, description="Fail where something is damaged instead of skipping it."
-    )
-    size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
-        default=None,
-        description="Size that the result is fitted into, as 640x360; its shape stays. "
-        "Default: the source's.",
-    )
+
+
+class Written(Common):
+    """What every run has that writes a file."""
+
     codec: Annotated[
         Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1"], Parameter(group=OUTPUT)
     ] = Field(
@@ -350,15 +321,66 @@ class Options(Look):
     max_size: Annotated[Bytes | None, Parameter(group=OUTPUT, metavar="BYTES")] = Field(
         default=None, description="Largest size of a GIF, WebP or APNG, as 8MB; made to fit."
     )
-    view: Annotated[Literal["dream", "side", "split"], Parameter(group=OUTPUT)] = Field(
-        default="dream",
-        description="The dream alone, side by side with its source, or its right half only.",
-    )
     overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
         default=False, description="Replace files that exist."
     )
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
-        default="auto", description="Where the network runs; auto takes a GPU if there is one."
+
+    @property
+    def most_bytes(self) -> int | None:
+        """The largest size of an animation's file in bytes, None for any."""
+        if self.max_size is None:
+            return None
+        found = re.fullmatch(r"([\d.]+)\s*([kMG]?i?)B?", self.max_size)
+        assert found is not None
+        return int(Fraction(found[1]) * UNITS[found[2]])
+
+
+def sides(size: str | None) -> tuple[int, int] | None:
+    """A size (h, w) from how it is written, None for none."""
+    if size is None:
+        return None
+    width, height = size.split("x")
+    return int(height), int(width)
+
+
+class Options(Written):
+    """All options of a run that dreams a file."""
+
+    start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
+        default=None, description="Begin at this time: 83.5 or 1:23.5."
+    )
+    end: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
+        default=None, description="Stop at this time of the input."
+    )
+    frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
+        default=None, ge=1, description="Stop after so many frames."
+    )
+    video_stream: Annotated[int | None, Parameter(group=PIECE)] = Field(
+        default=None, ge=0, description="Index of the video stream. Default: the largest."
+    )
+    rate: Annotated[Rate, Parameter(group=PIECE, metavar="FPS", **AS_WRITTEN)] = Field(
+        default="25", description="Pictures a second of pictures in a row, as 24 or 30000/1001."
+    )
+    deinterlace: Annotated[bool, Parameter(group=PIECE)] = Field(
+        default=True, description="Make whole pictures of interlaced video."
+    )
+    tone_map: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
+        default=False, description="Turn HDR into ordinary video; it stays HDR by default."
+    )
+    max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
+        default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
+    )
+    strict: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
+        default=False, description="Fail where something is damaged instead of skipping it."
+    )
+    size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
+        default=None,
+        description="Size that the result is fitted into, as 640x360; its shape stays. "
+        "Default: the source's.",
+    )
+    view: Annotated[Literal["dream", "side", "split"], Parameter(group=OUTPUT)] = Field(
+        default="dream",
+        description="The dream alone, side by side with its source, or its right half only.",
     )
 
     @model_validator(mode="after")
@@ -375,148 +397,6 @@ class Options(Look):
         return Fraction(self.rate)
 
     @property
-    def most_bytes(self) -> int | None:
-        """The largest size of an animation's file in bytes, None for any."""
-        if self.max_size is None:
-            return None
-        found = re.fullmatch(r"([\d.]+)\s*([kMG]?i?)B?", self.max_size)
-        assert found is not None
-        return int(Fraction(found[1]) * UNITS[found[2]])
-
-    @property
     def fitted_size(self) -> tuple[int, int] | None:
         """The size (h, w) that the result is fitted into, None for the source's."""
-        if self.size is None:
-            return None
-        width, height = self.size.split("x")
-        return int(height), int(width)
-
-
-class Flags(Options):
-    """Options from the command line alone: fields are checked, what they mean together is not.
-
-    Whether they go together shows only when presets and files have been put under them.
-    """
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        return self
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        return self
-
-
-RECORD_MARK = "streamdream settings: "
-
-
-def recorded(text: str, place: str) -> dict[str, object]:
-    """The look that `Look.as_comment` wrote somewhere into a text; raises OptionError if none."""
-    _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
-    try:
-        values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
-    except json.JSONDecodeError:
-        values = None
-    if not isinstance(values, dict):
-        raise OptionError(place, "holds no settings of streamdream", "name a file that it made")
-    return values
-
-
-def preset_names() -> tuple[str, ...]:
-    """The presets that come with the package."""
-    folder = resources.files("streamdream") / "presets"
-    return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")))
-
-
-def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
-    """The values of a preset: one of the package's by name, or a TOML file by path."""
-    if name.endswith(".toml") or "/" in name or "\\" in name:
-        return read_toml(Path(name), "--preset", kind)
-    if name not in preset_names():
-        raise OptionError(
-            f"--preset {name}", "no such preset", near(name, preset_names(), "presets")
-        )
-    text = (resources.files("streamdream") / "presets" / f"{name}.toml").read_text("utf-8")
-    return _parsed_toml(text, f"preset {name}", kind)
-
-
-def read_toml(path: Path, option: str, kind: type[Look] = Options) -> dict[str, object]:
-    """The values of a TOML file whose keys are option names, with dashes or underscores."""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as fault:
-        raise OptionError(f"{option} {path}", fault.strerror or str(fault)) from None
-    except UnicodeDecodeError:
-        raise OptionError(f"{option} {path}", "is not a text file in UTF-8") from None
-    return _parsed_toml(text, f"{option} {path}", kind)
-
-
-def _parsed_toml(text: str, place: str, kind: type[Look]) -> dict[str, object]:
-    try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as fault:
-        raise OptionError(place, f"not valid TOML: {fault}") from None
-    known = {key.replace("_", "-"): key for key in kind.model_fields}
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        if key.replace("_", "-") not in known:
-            cure = near(key.replace("_", "-"), tuple(known), "options")
-            raise OptionError(place, f"no option is named {key}", cure)
-        found[known[key.replace("_", "-")]] = value
-    return found
-
-
-def build(*layers: Mapping[str, object], place: str = "") -> Options:
-    """Options of a run from mappings of values; see `made`."""
-    return made(Options, *layers, place=place)
-
-
-Kind = TypeVar("Kind", bound=Look)
-
-
-def chosen(
-    kind: type[Kind],
-    flags: Look | None,
-    preset: str | None = None,
-    config: Path | None = None,
-    like: Mapping[str, object] | None = None,
-    place: str = "",
-) -> Kind:
-    """Options of a kind from what was typed: `like`, a preset, a file, flags over one another.
-
-    `place` says where `like` is from. Raises OptionError (or ModelError).
-    """
-    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
-    below = {} if preset is None else read_preset(preset, kind)
-    file = {} if config is None else read_toml(config, "--config", kind)
-    return made(kind, like or {}, below, file, given, place=place)
-
-
-def made(kind: type[Kind], *layers: Mapping[str, object], place: str = "") -> Kind:
-    """Options of a kind from mappings of values, each over the one before.
-
-    Raises OptionError (or ModelError) that names the option as it is typed.
-    """
-    values = {key: value for layer in layers for key, value in layer.items()}
-    try:
-        return kind.model_validate(values)
-    except ValidationError as fault:
-        raise one_line(fault, place) from None
-
-
-def one_line(fault: ValidationError, place: str = "") -> OptionError:
-    """What is wrong with the first wrong option, by its name as it is typed."""
-    first = fault.errors()[0]
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = {
-        "int_parsing": "should be a whole number",
-        "float_parsing": "should be a number",
-    }.get(first["type"], reason)
-    if not first["loc"]:
-        return OptionError(place or "options", reason)
-    name = "--" + str(first["loc"][0]).replace("_", "-")
-    given = first["input"]
-    given = ", ".join(map(str, given)) if isinstance(given, list | tuple) else given
-    subject = f"{name} {given}" if not isinstance(given, dict) else name
-    reason = reason.removeprefix("Input ")
-    return OptionError(f"{place} {subject}".strip(), reason[:1].lower() + reason[1:])
+        return sides(self.size)

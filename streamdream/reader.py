@@ -7,7 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import cast
 
 import av
@@ -45,7 +44,6 @@ class Reader:
         self.input: Input = locate(text, reading.rate)
         self.notices: list[str] = list(self.input.notices)
         self._folder: TemporaryDirectory[str] | None = None
-        self._busy = Lock()
         self.container = self._open()
         try:
             self.stream = self._choose()
@@ -72,10 +70,8 @@ class Reader:
         self.begin()
 
     def close(self) -> None:
-        """Close the file; one that another thread reads from, for ever, is left open."""
-        if self._busy.acquire(timeout=1):
-            self.container.close()
-            self._busy.release()
+        """Close the file."""
+        self.container.close()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -206,14 +202,12 @@ class Reader:
         packets = self.container.demux(wanted)
         while True:
             try:
-                with self._busy:
-                    packet = next(packets)
+                yield next(packets)
             except StopIteration:
                 return
             except BROKEN as fault:
                 self._skip(fault)
                 return
-            yield packet
 
     @property
     def codec(self) -> str:

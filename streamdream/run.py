@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +128,6 @@ def dream_file(
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
         effect, motion = Dream(network), OpticalFlow(options.flow)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
-        began = time.perf_counter()
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(info)
         sink = opened()
@@ -140,30 +139,45 @@ def dream_file(
         def waiting() -> None:
             listener.step(outcome.frames, frames.counts)
 
-        try:
-            with sink:
-                told = list(sink.notices)
-                for notice in told:
-                    listener.notice(notice)
-                redrawn = redraw(frames, options, effect, motion, device, watch, waiting)
-                with closing(redrawn):
-                    for frame in redrawn:
-                        sink.write(frame)
-                        outcome.frames += 1
-                        listener.step(outcome.frames, frames.counts)
-            for notice in sink.notices[len(told) :]:
+        redrawn = redraw(frames, options, effect, motion, device, watch, waiting)
+        return write_all(redrawn, sink, outcome, listener, device)
+
+
+def write_all(
+    frames: Generator[Frame, None, None],
+    sink: Sink,
+    outcome: Outcome,
+    listener: Listener,
+    device: torch.device,
+) -> Outcome:
+    """Write all frames, and tell what became of them; a listener may stop it between two.
+
+    Raises SinkError, and ModelError where the `device` has too little memory.
+    """
+    began = time.perf_counter()
+    try:
+        with sink:
+            told = list(sink.notices)
+            for notice in told:
                 listener.notice(notice)
-        except Stopped:
-            outcome.complete = False
-            outcome.path = sink.part
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as fault:
-            # PyTorch says so on the CPU with a RuntimeError that nothing but its words tells.
-            if type(fault) is RuntimeError and "allocate memory" not in str(fault):
-                raise
-            cure = "use a smaller --tile or --work-size"
-            raise ModelError("memory", f"there is not enough ({device})", cure) from None
-        outcome.seconds = time.perf_counter() - began
-        return outcome
+            with closing(frames):
+                for frame in frames:
+                    sink.write(frame)
+                    outcome.frames += 1
+                    listener.step(outcome.frames, outcome.counts)
+        for notice in sink.notices[len(told) :]:
+            listener.notice(notice)
+    except Stopped:
+        outcome.complete = False
+        outcome.path = sink.part
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as fault:
+        # PyTorch says so on the CPU with a RuntimeError that nothing but its words tells.
+        if type(fault) is RuntimeError and "allocate memory" not in str(fault):
+            raise
+        cure = "use a smaller --tile or --work-size"
+        raise ModelError("memory", f"there is not enough ({device})", cure) from None
+    outcome.seconds = time.perf_counter() - began
+    return outcome
 
 
 def reading_of(options: Options) -> Reading:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -64,6 +65,7 @@ class VideoSource:
         self.notices = self._reader.notices
         self.companions = Companions()
         self._wanted = frames
+        self._reading_now: Generator[Frame, None, None] | None = None
         try:
             self._origin = self._reader.origin
             self._from = None if start is None else self._origin + start
@@ -83,8 +85,12 @@ class VideoSource:
             self.close()
             raise
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         """Frames in order, with increasing times."""
+        self._reading_now = self._frames()
+        return self._reading_now
+
+    def _frames(self) -> Generator[Frame, None, None]:
         self.companions.begin()
         pictures = chain([self._first], self._pictures)
         end = self._origin
@@ -136,8 +142,10 @@ class VideoSource:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
+        """Close the file; one that another thread waits for, maybe for ever, is left open."""
+        frames = self._reading_now
+        if frames is None or inspect.getgeneratorstate(frames) != inspect.GEN_RUNNING:
+            self._reader.close()
 
     @property
     def counts(self) -> Counts:

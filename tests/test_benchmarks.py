@@ -14,7 +14,7 @@ import pytest
 import speed
 
 from streamdream.backbone import Backbone
-from streamdream.options import build
+from streamdream.settings import build
 
 SHOT = range(20, 30)
 

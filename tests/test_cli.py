@@ -330,8 +330,8 @@ def test_without_an_output_a_window_shows_the_result(
     import pygame
 
     from streamdream import window
-    from streamdream.options import build
     from streamdream.run import dream_file
+    from streamdream.settings import build
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     shown: list[np.ndarray] = []

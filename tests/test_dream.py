@@ -21,8 +21,9 @@ from streamdream.dream import (
 )
 from streamdream.frame import Image, work_size
 from streamdream.governor import Governor
-from streamdream.options import Options, build
+from streamdream.options import Options
 from streamdream.pipeline import Carried, Picture
+from streamdream.settings import build
 
 RECIPE = Recipe(
     layers=("block5",), octaves=2, octave_scale=1.4, steps=3, finest_steps=3,

@@ -25,7 +25,7 @@ from streamdream.live.options import SIGNALS, LiveOptions
 from streamdream.live.osc import Osc, place_of
 from streamdream.live.signals import Signals
 from streamdream.live.sound import Analysis, Sound
-from streamdream.options import preset_names
+from streamdream.settings import preset_names
 
 RATE = 48000
 

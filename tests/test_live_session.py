@@ -27,7 +27,7 @@ from streamdream.live.options import LiveOptions, Reaction
 from streamdream.live.outputs import Shown
 from streamdream.live.session import Session
 from streamdream.live.status import Status
-from streamdream.options import made
+from streamdream.settings import made
 
 SMALL = {"work_size": 64, "octaves": 2, "capture_size": "160x96", "steps": 2}
 
@@ -103,8 +103,8 @@ def test_recording_is_off_until_it_is_asked_for_and_snapshots_are_saved(tmp_path
         assert waited(lambda: list(tmp_path.glob("streamdream-*.mp4")))
         assert waited(lambda: any("snapshot" in text for text in told))
     (png,) = tmp_path.glob("*.png")
-    from streamdream.options import recorded
     from streamdream.run import read_settings
+    from streamdream.settings import recorded
 
     assert recorded(read_settings(png), "it")["work_size"] == 64
     assert len(frame_times(next(tmp_path.glob("*.mp4")))) > 3
@@ -495,7 +495,7 @@ def window(display: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     def tool(*words: str) -> str:
         done = subprocess.run(
             ["xdotool", *words], env={**os.environ, "DISPLAY": display}, capture_output=True,
-            text=True, check=False,
+            text=True, check=False, timeout=20,
         )  # fmt: skip
         return done.stdout.strip()
 
@@ -563,5 +563,10 @@ def test_keys_do_what_the_help_says(
 
 @pytest.mark.slow
 def test_a_window_that_is_closed_ends_it(display: str, window: Callable[..., str]) -> None:
-    window("key", "alt+F4")
-    assert waited(lambda: not window("search", "--class", "streamdream"))
+    def closed() -> bool:
+        # A key is lost while the window manager is still giving the new window the keyboard.
+        window("search", "--class", "streamdream", "windowfocus")
+        window("key", "alt+F4")
+        return waited(lambda: not window("search", "--class", "streamdream"), 3)
+
+    assert waited(closed)

@@ -653,3 +653,18 @@ def test_a_job_is_refused_while_another_is_dreamed() -> None:
     job = Job(planes(window(100).astype(np.float32) / 255), stage._last, 99, controls.at())
     assert not dreamer.offer(job)
     dreamer.close()
+
+
+def test_a_look_that_follows_a_signal_is_grown_all_the_same() -> None:
+    painter = Painter()
+    reacts = ("step-size: onset 0.5..3", "octaves: onset 1..4")
+    options = LiveOptions(work_size=H, flow="dis", steps=2, react=reacts)
+    stage, dreamer, controls = staged(painter, options)
+    loud = iter(range(1000))
+    controls._signals = lambda: {"onset": (next(loud) % 7) / 6}
+    for _ in range(8):
+        stage.show(window(100))
+        settled(dreamer)
+    assert [call.governor is None for call in painter.calls[:2]] == [True, True]
+    assert not any(call.governor is None for call in painter.calls[2:])
+    dreamer.close()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streamdream import options as opts
+from streamdream import settings
 from streamdream.errors import Error, ModelError, OptionError
-from streamdream.options import Options, build, recorded
+from streamdream.options import RECORD_MARK, Look, Options
+from streamdream.settings import build, recorded
 
 
 def test_every_option_has_a_help_line_and_valid_default() -> None:
@@ -77,8 +78,8 @@ def test_settings_survive_being_recorded() -> None:
     chosen = build({"layers": "block8,block10", "memory": 0.5, "seed": 7, "start": "2"})
     text = "a comment of somebody\n" + chosen.as_comment() + "\nand more"
     again = build(recorded(text, "here"))
-    assert again.model_dump(include=set(opts.Look.model_fields)) == chosen.model_dump(
-        include=set(opts.Look.model_fields)
+    assert again.model_dump(include=set(Look.model_fields)) == chosen.model_dump(
+        include=set(Look.model_fields)
     )
     assert again.start is None  # which part is not a part of the look
 
@@ -88,7 +89,7 @@ def test_the_last_of_several_records_counts() -> None:
     assert recorded(f"{first}\n{second}", "here")["seed"] == 22
 
 
-@pytest.mark.parametrize("text", ["", "nothing", opts.RECORD_MARK + "{broken", opts.RECORD_MARK])
+@pytest.mark.parametrize("text", ["", "nothing", RECORD_MARK + "{broken", RECORD_MARK])
 def test_no_settings_recorded_is_said(text: str) -> None:
     with pytest.raises(OptionError, match="holds no settings"):
         recorded(text, "here")
@@ -97,7 +98,7 @@ def test_no_settings_recorded_is_said(text: str) -> None:
 def test_toml_takes_dashes_and_underscores(tmp_path: Path) -> None:
     file = tmp_path / "look.toml"
     file.write_text('work-size = 180\nwarm_steps = 3\nlayers = ["block8"]\nstart = 1.5\n')
-    chosen = build(opts.read_toml(file, "--config"))
+    chosen = build(settings.read_toml(file, "--config"))
     assert (chosen.work_size, chosen.warm_steps, chosen.layers) == (180, 3, ("block8",))
     assert chosen.start == Fraction(3, 2)
 
@@ -116,26 +117,26 @@ def test_wrong_toml_is_told(tmp_path: Path, content: bytes | None, message: str)
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(OptionError, match=message):
-        opts.read_toml(file, "--config")
+        settings.read_toml(file, "--config")
 
 
 def test_presets_are_valid_and_differ() -> None:
-    names = opts.preset_names()
+    names = settings.preset_names()
     assert len(names) >= 4
-    looks = {build(opts.read_preset(name)).as_comment() for name in names}
+    looks = {build(settings.read_preset(name)).as_comment() for name in names}
     assert len(looks) == len(names)
     assert Options().as_comment() not in looks
 
 
 def test_unknown_preset_tells_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=opts.preset_names()[0]):
-        opts.read_preset("nonesuch-at-all")
+    with pytest.raises(OptionError, match=settings.preset_names()[0]):
+        settings.read_preset("nonesuch-at-all")
 
 
 def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("octaves = 2\n")
-    assert opts.read_preset(str(file)) == {"octaves": 2}
+    assert settings.read_preset(str(file)) == {"octaves": 2}
 
 
 def test_errors_tell_their_exit_codes() -> None:

@@ -118,7 +118,7 @@ def test_the_docstring_of_the_package_names_what_there_is() -> None:
 
 
 def test_presets_named_in_the_readme_are_all_presets() -> None:
-    from streamdream.options import preset_names
+    from streamdream.settings import preset_names
 
     sentence = TEXT[TEXT.index("Presets are") :].split(".", 1)[0]
     assert tuple(re.findall(r"`([\w-]+)`", sentence)) == preset_names()

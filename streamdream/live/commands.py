@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from streamdream import __version__
+from streamdream import __version__, settings
 from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
@@ -40,21 +40,9 @@ def live(
     ] = None,
     /,
     *,
-    preset: Annotated[
-        str | None,
-        Parameter(
-            group=opts.SETTINGS,
-            help=f"A look: {', '.join(opts.preset_names())}, or the path of a TOML file.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        Parameter(group=opts.SETTINGS, help="TOML file with any of the options, as: http = 8000."),
-    ] = None,
-    like: Annotated[
-        Path | None,
-        Parameter(group=opts.SETTINGS, help="Use the look of this file, which streamdream made."),
-    ] = None,
+    preset: settings.Preset = None,
+    config: settings.Config = None,
+    like: settings.Like = None,
     flags: Annotated[LiveFlags | None, Parameter(name="*")] = None,
 ) -> int:
     """Dream what a camera sees, live, in a window and elsewhere; key H shows the keys."""
@@ -62,14 +50,14 @@ def live(
     from streamdream.live.watchdog import HEARTBEAT, TOKEN, Heart, supervise
 
     recorded, place = None, ""
-    chosen = opts.chosen(LiveOptions, flags, preset, config)
+    chosen = settings.chosen(LiveOptions, flags, preset, config)
     if like is not None:
         from streamdream.run import read_settings
 
-        recorded, place = opts.recorded(read_settings(like), f"--like {like}"), f"with {like}:"
+        recorded, place = settings.recorded(read_settings(like), f"--like {like}"), f"with {like}:"
         # Fineness is the machine's matter here, not the file's.
         recorded = {k: v for k, v in recorded.items() if k not in ("work_size", "flow", "quality")}
-        chosen = opts.chosen(LiveOptions, flags, preset, config, recorded, place)
+        chosen = settings.chosen(LiveOptions, flags, preset, config, recorded, place)
     supervised = chosen.watchdog or HEARTBEAT in os.environ
     camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:

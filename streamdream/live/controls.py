@@ -24,7 +24,8 @@ from pydantic.fields import FieldInfo
 from streamdream import models
 from streamdream.errors import Error, OptionError, near
 from streamdream.live.options import LiveOptions
-from streamdream.options import Look, made, preset_names, read_preset
+from streamdream.options import Look
+from streamdream.settings import made, preset_names, read_preset
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
 

@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from streamdream.errors import near
-from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, RUN, Look, Rate, Size, slides
+from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, Common, Rate, Size, sides, slides
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)
@@ -99,7 +99,7 @@ Reactions = Annotated[tuple[str, ...], BeforeValidator(_reactions)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 
 
-class LiveOptions(Look):
+class LiveOptions(Common):
     """All options of a live run."""
 
     work_size: Annotated[int, Parameter(group=DREAM)] = Field(
@@ -283,9 +283,6 @@ class LiveOptions(Look):
     seconds: Annotated[float | None, Parameter(group=UNATTENDED)] = Field(
         default=None, gt=0, description="End after so long. Default: never."
     )
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
-        default="auto", description="Where the network runs; auto takes a GPU if there is one."
-    )
 
     @model_validator(mode="after")
     def _shown(self) -> Self:
@@ -321,10 +318,7 @@ class LiveOptions(Look):
     @property
     def fitted_size(self) -> tuple[int, int] | None:
         """The size (h, w) that the picture is fitted into, None for the camera's."""
-        if self.size is None:
-            return None
-        width, height = self.size.split("x")
-        return int(height), int(width)
+        return sides(self.size)
 
     @property
     def wanted_rate(self) -> Fraction | None:

@@ -148,10 +148,10 @@ class Stage:
 
     def _watch(self, pixels: Bytes, now: float, options: LiveOptions) -> Bytes:
         """See who moves, and let the gate and the attract loop answer."""
-        movement = self.presence.look(pixels, now - self._began, options.sensitivity)
+        self.presence.look(pixels, now - self._began, options.sensitivity)
         opened = self.let_through
         self.let_through = self.gate(options.gate, self.presence.still_for < 1.0 / 3, now)
-        if opened > 0 >= self.let_through and movement >= 0:
+        if opened > 0 >= self.let_through:
             self.reset()  # the world is back; a dream grows anew
         if self._attraction is None:
             return pixels
@@ -226,7 +226,9 @@ class Stage:
         """Give the dreamer, which has nothing to do, the picture that is shown now."""
         if (self.black and self._light <= 0) or (self.let_through <= 0 and options.gate != "off"):
             return
-        look = options.model, options.chosen_layers, options.octaves, options.step_size
+        # What signals move about is the same look all the time, or it would never be grown.
+        meant = self._controls.at_without_signals(now)
+        look = meant.model, meant.chosen_layers, meant.octaves, meant.step_size
         if look != self._look:
             # Another look has a strength of its own: it grows while the old one fades.
             self._look, self._growth, self._fades = look, 0, self._state is not None

@@ -34,7 +34,6 @@ NUDGES = {
 INK, SHADE, RED = (235, 235, 235), (0, 0, 0, 150), (230, 40, 40)
 SAID = ("tap", "reset", "view", "snapshot", "pause", "freeze", "learn")  # else it is seen
 SAYS = 2.0  # seconds
-OWN = ("status", "identify", "test-pattern", "fullscreen", "help")
 
 
 def check_display() -> None:
@@ -91,7 +90,7 @@ class Window:
             raise SinkError("window", f"lost ({fault})") from None
 
     def act(self, name: str, value: object = None) -> None:
-        """Do what a window can do: those in OWN. Raises SinkError if the display is gone."""
+        """Do what only a window can do. Raises SinkError if the display is gone."""
         try:
             if name == "fullscreen":
                 self._full = not self._full if value is None else bool(value)
