@@ -396,7 +396,7 @@ def _copying(video: Path, name: str, codec: str, frames: int) -> tuple[float, fl
         began = time.perf_counter()
         with sources.VideoSource(video, frames=frames) as source:
             count = 0
-            with run.open_sink(target, source, options, source.info)() as sink:
+            with run.open_sink(target, source.info, source.companions, options, "")() as sink:
                 for frame in ahead(source):
                     sink.write(frame)
                     count += 1

@@ -26,6 +26,7 @@ from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, locate
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.zoom.commands import zoom
 
 app = App(
     name="streamdream",
@@ -35,6 +36,7 @@ app = App(
     help_on_error=False,
     suppress_keyboard_interrupt=False,
 )
+app.command(zoom)
 app.command(live)
 app.command(cameras)
 app.command(doctor)

@@ -105,6 +105,9 @@ Bytes = Annotated[str, AfterValidator(_bytes)]
 Rate = Annotated[str, BeforeValidator(_rate)]
 
 
+HIDDEN = Parameter(parse=False)  # an option that has one value only in a kind of run
+
+
 def slides(*slider: float) -> dict[str, Any]:
     """Marks a field that can be changed while a dream runs; sliders go from ... to."""
     return {"slides": slider}

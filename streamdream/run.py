@@ -16,6 +16,7 @@ from streamdream import backbone
 from streamdream.animation import AnimationSink
 from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
+from streamdream.companions import Companions
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
@@ -23,7 +24,7 @@ from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import check_file, locate
 from streamdream.motion import OpticalFlow
-from streamdream.options import Options
+from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.pipeline import Picture, redraw
 from streamdream.sinks import Sink, Stopped
@@ -122,7 +123,8 @@ def dream_file(
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
         info = arranged_info(frames.info, options.view)
-        opened = open_sink(target, frames, options, info, listener.finish)
+        one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
+        opened = open_sink(target, info, frames.companions, options, title, one, listener.finish)
         for notice in frames.notices:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -194,28 +196,30 @@ def reading_of(options: Options) -> Reading:
 
 def open_sink(
     target: Path | None,
-    source: VideoSource,
-    options: Options,
     info: VideoInfo,
+    companions: Companions,
+    options: Written,
+    title: str,
+    one: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Callable[[], Sink]:
-    """What opens the sink for frames as `info` tells; what is wrong with it is found before."""
+    """What opens the sink for frames as `info` tells; what is wrong with it is found before.
+
+    `title` is a window's, `one` that there will be a single frame, `tell` as AnimationSink's.
+    """
     comment = options.as_comment()
-    also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
+    also = [f"{s.type} stream {s.index}" for s in companions.streams]
     if target is None:
         from streamdream.window import Window
 
-        window = Window(Path(source.input.label).name, info)
+        window = Window(title, info)
         return lambda: window
     if is_video(target):
         how = options.codec, options.crf, options.encoder_preset
-        return lambda: Behind(
-            VideoSink(target, info, source.companions, *how, comment, options.hardware)
-        )
+        return lambda: Behind(VideoSink(target, info, companions, *how, comment, options.hardware))
     if is_row(target):
         check_size(target, options.most_bytes, moving=False)
         return lambda: Behind(RowSink(target, info, also, comment))
-    one = info.still or 1 in (options.frames, info.frames)
     if target.suffix.lower() in ANIMATIONS and not (one and is_picture(target)):
         return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment, tell))
     if not one:

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError, model_validator
 
 from streamdream.errors import OptionError, near
-from streamdream.options import RECORD_MARK, SETTINGS, Look, Options
+from streamdream.options import HIDDEN, RECORD_MARK, SETTINGS, Look, Options
 
 
 class Flags(Options):
@@ -98,7 +98,7 @@ def _parsed_toml(text: str, place: str, kind: type[Look]) -> dict[str, object]:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as fault:
         raise OptionError(place, f"not valid TOML: {fault}") from None
-    known = {key.replace("_", "-"): key for key in kind.model_fields}
+    known = {key.replace("_", "-"): key for key in kind.model_fields if not is_hidden(kind, key)}
     found: dict[str, object] = {}
     for key, value in values.items():
         if key.replace("_", "-") not in known:
@@ -106,6 +106,11 @@ def _parsed_toml(text: str, place: str, kind: type[Look]) -> dict[str, object]:
             raise OptionError(place, f"no option is named {key}", cure)
         found[known[key.replace("_", "-")]] = value
     return found
+
+
+def is_hidden(kind: type[Look], key: str) -> bool:
+    """Whether an option has one value only in this kind of run, so that it is not typed."""
+    return HIDDEN in kind.model_fields[key].metadata
 
 
 def build(*layers: Mapping[str, object], place: str = "") -> Options:

@@ -1,0 +1,1 @@
+"""Zoom movies: falling into the dream; `fall` is to be read first."""

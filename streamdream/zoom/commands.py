@@ -1,0 +1,72 @@
+"""The command `zoom`: arguments to options to a movie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import model_validator
+
+from streamdream import options as opts
+from streamdream import settings
+from streamdream.codecs import STDOUT, check_codec
+from streamdream.display import Display, report
+from streamdream.files import check_size, check_target
+from streamdream.inputs import PIPE, locate
+from streamdream.zoom.options import ZoomOptions
+from streamdream.zoom.starts import NAMES
+
+
+class ZoomFlags(ZoomOptions):
+    """Options from the command line alone; see `settings.Flags`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ZoomFlags:
+        return self
+
+    @model_validator(mode="after")
+    def _walks_alone(self) -> ZoomFlags:
+        return self
+
+
+def zoom(
+    source: Annotated[
+        str,
+        Parameter(
+            name="start",
+            group=opts.INPUT,
+            help=f"Picture to fall into (of a video the first one), or noise: {', '.join(NAMES)}.",
+        ),
+    ],
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            alias="-o",
+            group=opts.INPUT,
+            help="File to write: mp4, mov, mkv, webm, gif, webp, apng, png in a row; - for piping "
+            "it on (Matroska). Without it a window opens.",
+        ),
+    ] = None,
+    preset: settings.Preset = None,
+    config: settings.Config = None,
+    like: settings.Like = None,
+    flags: Annotated[ZoomFlags | None, Parameter(name="*")] = None,
+) -> int:
+    """Make a zoom movie: fall for ever into the dream of a picture, or of pure noise."""
+    chosen = settings.chosen(ZoomOptions, flags, preset, config)
+    read = [] if source in NAMES else [*locate(source).all_files]
+    for path in chosen.through:
+        read += locate(path).all_files
+    if output is not None:
+        output = STDOUT if str(output) == PIPE else output
+        check_target(output, read, chosen.overwrite)
+        check_codec(output, chosen.codec, chosen.crf)
+        check_size(output, chosen.most_bytes)
+    from streamdream.zoom.movie import zoom_file
+
+    with Display(writes_a_file=output is not None) as display:
+        outcome = zoom_file(source, output, chosen, display)
+    return report(outcome, output, display)

@@ -1,0 +1,168 @@
+"""One movie: a picture or noise in, a zoom movie out, by the options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streamdream import backbone
+from streamdream.codecs import STDOUT, check_codec
+from streamdream.colour import BT709, Colour
+from streamdream.companions import Companions
+from streamdream.dream import Dream
+from streamdream.errors import OptionError
+from streamdream.files import check_size, check_target
+from streamdream.frame import Frame, Image, Size, planes
+from streamdream.info import Counts, VideoInfo
+from streamdream.inputs import locate
+from streamdream.options import sides
+from streamdream.pipeline import Picture
+from streamdream.run import Listener, Outcome, Silent, choose_device, open_sink, write_all
+from streamdream.zoom.arrivals import Arrival
+from streamdream.zoom.camera import Matrix, Rates, similarity, step
+from streamdream.zoom.fall import Plan, fall
+from streamdream.zoom.options import ZoomOptions
+from streamdream.zoom.starts import NAMES, noise, picture
+
+MOST = 540, 960  # lines and columns, unless a size is given
+LENGTH = Fraction(20)  # s
+BLEND, PART = Fraction(4), Fraction(3, 4)  # s, and of the way there: in which a picture shows
+SETTLING = Fraction(6)  # s after which noise has become a dream
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a movie starts from: an image (3, h, w), called `name`, and those it dives into."""
+
+    image: Image
+    through: list[Image]
+    name: str
+    noisy: bool
+
+
+def zoom_file(
+    source: str,
+    target: str | Path | None,
+    options: ZoomOptions | None = None,
+    listener: Listener | None = None,
+) -> Outcome:
+    """Make a zoom movie of a picture, or of noise by name, or show it in a window without target.
+
+    Raises errors.Error before the model is loaded if input or output are unfit. A listener
+    that raises Stopped ends the run early with a playable `name.part.ext`.
+    """
+    options, listener = options or ZoomOptions(), listener or Silent()
+    target = STDOUT if str(target) == "-" else None if target is None else Path(target)
+    if target is not None:
+        read = [p for text in (source, *options.through) for p in files_of(text)]
+        check_target(target, read, options.overwrite)
+        check_codec(target, options.codec, options.crf)
+        check_size(target, options.most_bytes)
+    start = begun(source, options)
+    size: Size = start.image.shape[-2], start.image.shape[-1]
+    device = choose_device(options.device)
+    precision = backbone.choose_precision(options.precision, options.model, device)
+    # What is recorded in the result is what was used: other precisions give other bits.
+    options = options.model_copy(update={"precision": precision})
+    plan = planned(start, options, device)
+    info = VideoInfo(
+        size, options.exact_rate, 1 / options.exact_rate, plan.count, Fraction(1),
+        Colour(BT709, BT709, BT709), still=False,
+    )  # fmt: skip
+    opened = open_sink(
+        target, info, Companions(), options, start.name, plan.count == 1, listener.finish
+    )
+    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    outcome = Outcome(0, 0.0, target, True, Counts())
+    listener.begin(info)
+    sink = opened()
+
+    def watch(frame: Frame, shown: Picture) -> None:
+        sink.watch(frame, shown)
+        listener.step(outcome.frames, outcome.counts)
+
+    frames = fall(start.image.to(device), plan, Dream(network), watch)
+    return write_all(frames, sink, outcome, listener, device)
+
+
+def files_of(text: str) -> tuple[Path, ...]:
+    """The files that are read for what was named; raises SourceError."""
+    return () if text in NAMES else locate(text).all_files
+
+
+def begun(source: str, options: ZoomOptions) -> Start:
+    """Make or read the pictures of a movie; raises SourceError."""
+    size = sides(options.size)
+    noisy = source in NAMES
+    made = planes(noise(source, size or MOST, [options.seed])) if noisy else None
+    image = _image(source, size) if made is None else made
+    size = image.shape[-2], image.shape[-1]
+    through = [_image(path, size) for path in options.through]
+    return Start(image, through, source if noisy else Path(source).name, noisy)
+
+
+def _image(path: str, size: Size | None) -> Image:
+    return planes(picture(path, size, MOST).astype(np.float32) / np.float32(255))
+
+
+def planned(start: Start, options: ZoomOptions, device: torch.device | str = "cpu") -> Plan:
+    """When what happens; raises OptionError where there is too little time for it."""
+    rate = options.exact_rate
+    length = LENGTH if options.duration is None else options.duration
+    count = round(length * rate)
+    if count < 1 or (options.loop and count < 2):
+        raise OptionError(
+            f"--duration {float(length):g}", "is too short", f"a frame lasts {float(1 / rate):g} s"
+        )
+    # A loop's next frame would be its first again; any other movie has come to its end with its
+    # last one. So it ends at the same place at any rate.
+    total = count if options.loop else max(count - 1, 1)
+    seconds = float(length) / total
+
+    def at(moment: float) -> ZoomOptions:
+        return options.at(Fraction(moment).limit_denominator(10**6))
+
+    size: Size = start.image.shape[-2], start.image.shape[-1]
+    times = [i * seconds for i in range(count + 1)]
+    steps: list[Matrix] = [np.eye(3)]
+    moving = [step(lambda t: rates(at(t)), a, b, size) for a, b in pairwise(times)]
+    steps += moving
+    lead = options.lead_in
+    if lead is None:
+        lead = SETTLING if options.loop and start.noisy else Fraction(0)
+    ways = len(start.through) + 1
+    reached = [round(Fraction(count * (i + 1), ways)) for i in range(ways)]
+    begins = [_begin(a, b, options, rate) for a, b in pairwise([0, *reached])]
+    arrivals = [
+        Arrival(image.to(device), begin, at)
+        for image, begin, at in zip(start.through, begins, reached, strict=False)
+    ]
+    return Plan(
+        count if options.frames is None else min(count, options.frames),
+        round(lead * rate),
+        1 / rate,
+        steps,
+        similarity(rates(at(0)), seconds, size),
+        lambda index: at(index * seconds),
+        arrivals,
+        (begins[-1], count) if options.loop else None,
+    )
+
+
+def _begin(last: int, at: int, options: ZoomOptions, rate: Fraction) -> int:
+    """The frame from which a picture begins to show that is arrived at, after the `last` one."""
+    blend = BLEND if options.blend is None else options.blend
+    way = at - last
+    return at - max(1, min(round(blend * rate), math.floor(way * PART)))
+
+
+def rates(options: ZoomOptions) -> Rates:
+    """How the camera moves by the options of a moment."""
+    pan, centre = (options.pan_x, options.pan_y), (options.centre_x, options.centre_y)
+    return Rates(options.zoom, options.rotate, pan, centre)
