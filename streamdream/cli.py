@@ -24,7 +24,7 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
-from streamdream.inputs import PIPE, locate
+from streamdream.inputs import PIPE, check_file, locate
 from streamdream.live.commands import cameras, doctor, live
 from streamdream.zoom.commands import zoom
 
@@ -75,9 +75,12 @@ def dream(
     # input, the model.
     given_source = locate(source)
     chosen = settings.chosen(opts.Options, flags, preset, config)
+    songs = () if chosen.audio is None else (chosen.audio,)
+    for song in songs:
+        check_file(song)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
-        check_target(output, given_source.all_files, chosen.overwrite)
+        check_target(output, (*given_source.all_files, *songs), chosen.overwrite)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

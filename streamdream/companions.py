@@ -6,13 +6,16 @@ from collections import deque
 from fractions import Fraction
 from math import ceil
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
 from streamdream.mending import Clock
+
+if TYPE_CHECKING:
+    from streamdream.song import Song
 
 MOST_EARLY = 500  # packets that wait for a picture of their part
 
@@ -36,6 +39,7 @@ class Companions:
         self.wanted = False
         self._keeping = True
         self._waiting: dict[int, deque[Packet]] = {}
+        self._song: Song | None = None
         self._lock = Lock()  # frames are read and written by different threads
 
     def offer(
@@ -68,6 +72,11 @@ class Companions:
             if chapter["start"] < chapter["end"]:
                 self.chapters.append(chapter)
 
+    def sing(self, song: Song) -> None:
+        """Let a song take the place of the sound there is; it ends where the pictures do."""
+        self.streams = [song.stream, *(s for s in self.streams if s.type != "audio")]
+        self._song = song
+
     def forget(self) -> None:
         """Drop what is waiting."""
         self._waiting.clear()
@@ -97,6 +106,8 @@ class Companions:
             for packets in self._waiting.values():
                 while packets and (until is None or _begins_before(packets[0], until)):
                     found.append(packets.popleft())
+        if self._song is not None and until is not None:
+            found += self._song.take(until)
         return found
 
     def drop_from(self, time: Fraction) -> None:

@@ -43,14 +43,14 @@ class Copies:
         """Add the streams to `container`, a file of this `kind` (libav's name) and `ending`."""
         self.notices: list[str] = []
         self._container = container
-        self._copies: dict[int, _Copy | _Recoded | _Words] = {}
+        self._copies: dict[Stream, _Copy | _Recoded | _Words] = {}  # of one file or of two
         for stream in companions.streams:
             name = stream.codec_context.name if stream.codec_context else "unknown codec"
             if _can_hold(kind, stream):
-                self._copies[stream.index] = _Copy(container, stream)
+                self._copies[stream] = _Copy(container, stream)
                 continue
             if stream.type == "subtitle" and name in PLAIN:
-                words = self._copies[stream.index] = _Words(container, stream, name, WORDS_OF[kind])
+                words = self._copies[stream] = _Words(container, stream, name, WORDS_OF[kind])
                 self.notices.append(
                     f"subtitle stream {stream.index} ({name}) becomes {words.what}: "
                     f"{ending} cannot hold it; styles are lost"
@@ -58,7 +58,7 @@ class Copies:
                 continue
             if isinstance(stream, AudioStream) and _rate_of(stream):
                 recoded = _Recoded(container, stream, SOUND_OF[kind])
-                self._copies[stream.index] = recoded
+                self._copies[stream] = recoded
                 self.notices.append(
                     f"audio stream {stream.index} ({name}) becomes {recoded.what}: "
                     f"{ending} cannot hold it"
@@ -72,18 +72,18 @@ class Copies:
     def write(self, packets: list[Packet]) -> None:
         """Write packets of the companions; those of streams left out are dropped."""
         for packet in packets:
-            copy = self._copies.get(packet.stream.index)
+            copy = self._copies.get(packet.stream)
             for ready in [] if copy is None else copy.packets(packet):
                 self._container.mux(ready)
 
     def finish(self) -> None:
         """Write what encoders still hold back, and say what was too broken to be written."""
-        for index, copy in self._copies.items():
+        for stream, copy in self._copies.items():
             for ready in copy.rest():
                 self._container.mux(ready)
             if copy.broken:
                 some = "1 packet is" if copy.broken == 1 else f"{copy.broken} packets are"
-                self.notices.append(f"stream {index}: {some} broken and left out")
+                self.notices.append(f"stream {stream.index}: {some} broken and left out")
 
 
 class _Copy:

@@ -13,7 +13,8 @@ import json
 import math
 import re
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cyclopts import Group, Parameter, Token
 from pydantic import (
@@ -23,10 +24,12 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    field_validator,
     model_validator,
 )
 
 from streamdream import models
+from streamdream.reactions import HEARD, Reaction, Texts
 
 RECORD_MARK = "streamdream settings: "
 
@@ -118,6 +121,7 @@ SETTINGS = Group("Settings", sort_key=0)
 DREAM = Group("Dream", sort_key=1)
 COHERENCE = Group("Coherence", sort_key=2)
 PIECE = Group("Which part, which size", sort_key=3)
+SOUND = Group("Sound", sort_key=3.5)
 OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
@@ -275,13 +279,19 @@ class Look(BaseModel):
 
     def as_comment(self) -> str:
         """The look as one line of text, for the output's metadata; `settings.recorded` reads it."""
-        return RECORD_MARK + json.dumps(
-            self.model_dump(mode="json", include=set(Look.model_fields))
-        )
+        return RECORD_MARK + json.dumps(self.model_dump(mode="json", include=self._recorded()))
+
+    def _recorded(self) -> set[str]:
+        return set(Look.model_fields)
 
 
 class Common(Look):
-    """What every kind of run has besides."""
+    """What every kind of run has besides.
+
+    `signals` are those that options can follow in such runs.
+    """
+
+    signals: ClassVar[tuple[str, ...]] = HEARD
 
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(group=RUN)] = Field(
         default="auto", description="Where the network runs; auto takes a GPU if there is one."
@@ -291,6 +301,15 @@ class Common(Look):
 class Written(Common):
     """What every run has that writes a file."""
 
+    audio: Annotated[Path | None, Parameter(group=SOUND)] = Field(
+        default=None,
+        description="Sound file that goes into the result in place of the video's own sound.",
+    )
+    react: Annotated[Texts, Parameter(group=SOUND, negative=(), show_default=False)] = Field(
+        default=(),
+        description='Let options follow the sound: "strength: bass 0.4..1.2, step-size: onset". '
+        f"There are {', '.join(HEARD)}.",
+    )
     codec: Annotated[
         Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1"], Parameter(group=OUTPUT)
     ] = Field(
@@ -327,6 +346,19 @@ class Written(Common):
     overwrite: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
         default=False, description="Replace files that exist."
     )
+
+    @field_validator("react", mode="before")
+    @classmethod
+    def _reactions(cls, value: object) -> object:
+        return Reaction.read_all(value, cls)
+
+    @property
+    def reactions(self) -> tuple[Reaction, ...]:
+        """The options that follow the sound."""
+        return tuple(Reaction.read(text, type(self)) for text in self.react)
+
+    def _recorded(self) -> set[str]:
+        return super()._recorded() | ({"react"} if self.react else set())
 
     @property
     def most_bytes(self) -> int | None:

@@ -38,6 +38,14 @@ GROWN_UP = 3.0  # frames after which a place has all the dream it needs
 
 Watch = Callable[[Frame, Picture], None]
 
+Drive = Callable[[Options, Frame], Options]
+"""Gives the options with those moved that follow something at a frame; called by two threads."""
+
+
+def undriven(options: Options, frame: Frame) -> Options:
+    """The options as they are: nothing drives them."""
+    return options
+
 
 @dataclass(frozen=True)
 class View:
@@ -105,20 +113,21 @@ def redraw(
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
     waiting: Callable[[], None] | None = None,
+    drive: Drive = undriven,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
     Frames are read, and motion is found, by a thread of its own while the effect is at work:
     neither `frames` nor `motion` may be used, nor closed, elsewhere before the generator has
     ended or has been closed. `watch` is called with the frame and the unfinished picture after
-    every step, `waiting` now and then while no frame comes; what they raise ends it. Raises
-    ModelError where a dream is not finite.
+    every step, `waiting` now and then while no frame comes; what they raise ends it. `drive`
+    moves options at each frame. Raises ModelError where a dream is not finite.
     """
     state: State | None = None
-    with closing(ahead(views(frames, options, motion), waiting=waiting)) as seen:
+    with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
-            now = options.at(frame.time)
+            now = drive(options.at(frame.time), frame)
             carried = carry(state, image, frame.time, view.movement, now.memory)
             picture: Picture = (image + carried.delta).clamp(0, 1).clone
             for picture in effect(image, carried, now, frame.index):
@@ -132,11 +141,13 @@ def redraw(
             yield arranged(frame, dreamed, now.view)
 
 
-def views(frames: Iterable[Frame], options: Options, motion: Motion) -> Iterator[View]:
+def views(
+    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
+) -> Iterator[View]:
     """What each frame shows, and how it moved since the one before."""
     before: Image | None = None
     for frame in frames:
-        now = options.at(frame.time)
+        now = drive(options.at(frame.time), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
         movement = None
         if before is not None and before.shape == image.shape and now.memory > 0:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -18,16 +19,19 @@ from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.companions import Companions
 from streamdream.dream import Dream
-from streamdream.errors import ModelError, SinkError, SourceError
+from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
-from streamdream.inputs import check_file, locate
+from streamdream.inputs import Input, check_file, locate
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
-from streamdream.pipeline import Picture, redraw
+from streamdream.pipeline import Drive, Picture, redraw, undriven
+from streamdream.reactions import driven
 from streamdream.sinks import Sink, Stopped
+from streamdream.song import Song, duration_of
+from streamdream.soundtrack import Soundtrack
 from streamdream.sources import VideoSource
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
@@ -111,13 +115,18 @@ def dream_file(
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
     if target is not None:
-        check_target(target, given.all_files, options.overwrite)
+        check_target(target, read_files(given, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
         reading = replace(reading, profiled=is_picture(target))
-    with VideoSource(
-        source, options.start, options.end, options.frames, options.fitted_size, reading
-    ) as frames:
+    with (
+        VideoSource(
+            source, options.start, options.end, options.frames, options.fitted_size, reading
+        ) as frames,
+        song_of(options, frames.begins) as song,
+    ):
+        if song is not None:
+            frames.companions.sing(song)
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.
@@ -125,7 +134,8 @@ def dream_file(
         info = arranged_info(frames.info, options.view)
         one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
         opened = open_sink(target, info, frames.companions, options, title, one, listener.finish)
-        for notice in frames.notices:
+        drive = drive_of(options, frames, song)
+        for notice in [*frames.notices, *song_notices(options.audio, target, frames)]:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
         effect, motion = Dream(network), OpticalFlow(options.flow)
@@ -141,7 +151,7 @@ def dream_file(
         def waiting() -> None:
             listener.step(outcome.frames, frames.counts)
 
-        redrawn = redraw(frames, options, effect, motion, device, watch, waiting)
+        redrawn = redraw(frames, options, effect, motion, device, watch, waiting, drive)
         return write_all(redrawn, sink, outcome, listener, device)
 
 
@@ -180,6 +190,57 @@ def write_all(
         raise ModelError("memory", f"there is not enough ({device})", cure) from None
     outcome.seconds = time.perf_counter() - began
     return outcome
+
+
+def read_files(given: Input, options: Written) -> tuple[Path, ...]:
+    """The files that a run reads, as far as they are files."""
+    return given.all_files if options.audio is None else (*given.all_files, options.audio)
+
+
+def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:
+    """The sound file that goes in, if there is one, with pictures that begin at a time.
+
+    Raises SourceError.
+    """
+    return nullcontext() if options.audio is None else Song(options.audio, begins)
+
+
+def drive_of(options: Options, source: VideoSource, song: Song | None) -> Drive:
+    """What moves the options that follow the sound: the song's, else the source's own.
+
+    Raises OptionError where there is none, SourceError where it cannot be heard.
+    """
+    if not options.react:
+        return undriven
+    cure = 'give it with --audio, or --react "" to go without'
+    if song is None and source.input.piped:
+        raise OptionError("--react", "what is piped in cannot be heard before it is dreamed", cure)
+    if song is None and all(s.type != "audio" for s in source.companions.streams):
+        raise OptionError("--react", f"{source.input.label} has no sound to follow", cure)
+    given, zero = (source.input, source.shift) if song is None else (song.input, song.zero)
+    heard, reactions = Soundtrack.of(given, zero), options.reactions
+    usual = 1 / (source.info.rate or Fraction(25))
+
+    def drive(options: Options, frame: Frame) -> Options:
+        return driven(options, reactions, heard.at(frame.time, frame.duration or usual))
+
+    return drive
+
+
+def song_notices(path: Path | None, target: Path | None, source: VideoSource) -> list[str]:
+    """What a person should know of the sound file that goes in."""
+    if path is None:
+        return []
+    one = target is not None and is_picture(target) and not is_row(target)
+    if target is None or (one and target.suffix.lower() not in ANIMATIONS):
+        what = "a window plays" if target is None else "a picture holds"
+        return [f"{path}: is not in the result, {what} no sound"]
+    info = source.info
+    lasts, seconds = duration_of(path), info.frames and info.frames / (info.rate or Fraction(25))
+    if seconds and lasts < seconds - Fraction(1, 4):
+        told = f"lasts {float(lasts):.1f} s, the pictures about {float(seconds):.1f} s"
+        return [f"{path}: {told}; the rest is silent"]
+    return []
 
 
 def reading_of(options: Options) -> Reading:

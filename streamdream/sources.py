@@ -157,6 +157,16 @@ class VideoSource:
         """The name of what decodes the pictures."""
         return self._reader.codec
 
+    @property
+    def shift(self) -> Fraction:
+        """The time of the file, in seconds, that is 0 of the frames' times."""
+        return self._shift
+
+    @property
+    def begins(self) -> Fraction:
+        """The time of the first frame."""
+        return self._first[1]
+
     def _shift_of_times(self) -> Fraction:
         if self._from is not None:
             # A whole number of ticks, so that every moved time is one too.

@@ -372,7 +372,7 @@ def test_reactions_are_read() -> None:
     first, second = chosen.reactions
     assert (first.option, first.signal, first.low, first.high) == ("strength", "bass", 0.4, 1.2)
     assert (second.low, second.high) == LiveOptions.sliders()["step_size"]
-    assert Reaction.read("strength: beat -1..1").low == -1
+    assert Reaction.read("strength: beat -1..1", LiveOptions).low == -1
     with pytest.raises(OptionError, match="react"):
         made(LiveOptions, {"react": "nothing"})
 

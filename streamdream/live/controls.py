@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from streamdream import models
 from streamdream.errors import Error, OptionError, near
 from streamdream.live.options import LiveOptions
 from streamdream.options import Look
+from streamdream.reactions import bounds, driven
 from streamdream.settings import made, preset_names, read_preset
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
@@ -234,15 +234,8 @@ class Controls:
             self._ramps = {k: ramp for k, ramp in self._ramps.items() if not ramp.over(now)}
             goal = self._goal
             reactions = self._reactions
-        if reactions:
-            signals = self._signals()
-            for reaction in reactions:
-                place = signals.get(reaction.signal)
-                if place is None:
-                    continue
-                value = reaction.low + (reaction.high - reaction.low) * min(1.0, max(0.0, place))
-                moved[_field(reaction.option)] = self._allowed(reaction.option, value)
-        return goal.model_copy(update=moved) if moved else goal
+        sent = goal.model_copy(update=moved) if moved else goal
+        return driven(sent, reactions, self._signals()) if reactions else sent
 
     def values(self) -> dict[str, Any]:
         """Where every control is sent to, by name; for pages and feedback."""
@@ -257,12 +250,6 @@ class Controls:
             cure = near(name, tuple(self.table), "controls")
             raise OptionError(name, "cannot be changed while it runs", cure)
         return control
-
-    def _allowed(self, name: str, value: float) -> float:
-        control = self._known(name)
-        low = value if control.least is None else max(value, control.least)
-        high = low if control.most is None else min(low, control.most)
-        return round(high) if control.kind == "whole" else high
 
     def _send(self, values: Mapping[str, object], seconds: float | None) -> None:
         now = time.monotonic()
@@ -373,16 +360,7 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
         kind = "switch"
     elif inner is int:
         kind = "whole"
-    least = most = None
-    for bound in field.metadata:
-        if isinstance(bound, Ge):
-            least = float(str(bound.ge))
-        elif isinstance(bound, Gt):
-            least = math.nextafter(float(str(bound.gt)), math.inf)
-        elif isinstance(bound, Le):
-            most = float(str(bound.le))
-        elif isinstance(bound, Lt):
-            most = math.nextafter(float(str(bound.lt)), -math.inf)
+    least, most = bounds(field)
     low, high = slider if slider else (None, None)
     text = (field.description or "").strip()
     default = list(default) if isinstance(default, tuple) else default

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from cyclopts import Group, Parameter
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from streamdream.errors import near
 from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, Common, Rate, Size, sides, slides
+from streamdream.reactions import SIGNALS, Reaction, Texts, sliders
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)
@@ -23,13 +23,7 @@ OUTPUTS = Group("Outputs", sort_key=0.3)
 CONTROL = Group("Control", sort_key=0.4)
 UNATTENDED = Group("Unattended", sort_key=0.5)
 
-SIGNALS = ("beat", "level", "bass", "mid", "treble", "onset", "motion")
-
 Span = tuple[int, int]  # minutes of the day: from, to
-
-
-def _texts(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 def _hours(value: str) -> str:
@@ -47,60 +41,13 @@ def _minutes(found: re.Match[str]) -> Span:
     return a * 60 + b, c * 60 + d
 
 
-def _reactions(value: object) -> object:
-    """One text or several, parts divided by commas."""
-    texts = _texts(value)
-    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-        return value
-    parts = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
-    for part in parts:
-        Reaction.read(part)
-    return parts
-
-
-class Reaction:
-    """An option that follows a signal: from `low` to `high` as the signal goes from 0 to 1."""
-
-    FORM = re.compile(
-        r"([a-z][a-z-]*)\s*:\s*([a-z]+)(?:\s+(-?\d+(?:\.\d+)?)\s*\.\.\s*(-?\d+(?:\.\d+)?))?"
-    )
-
-    def __init__(self, option: str, signal: str, low: float, high: float) -> None:
-        """Let this option follow this signal."""
-        self.option, self.signal, self.low, self.high = option, signal, low, high
-
-    @staticmethod
-    def read(text: str) -> Reaction:
-        """From "strength: bass 0.4..1.2"; without a span it is the slider's. Raises ValueError."""
-        found = Reaction.FORM.fullmatch(text.strip())
-        if not found:
-            raise ValueError('it is "option: signal" or "option: signal LOW..HIGH"')
-        option, signal, low, high = found.groups()
-        name = option.replace("-", "_")
-        field = LiveOptions.model_fields.get(name)
-        extra = field.json_schema_extra if field is not None else None
-        slider = extra.get("slides") if isinstance(extra, dict) else None
-        if not isinstance(slider, tuple | list) or len(slider) != 2:
-            numbers = [k.replace("_", "-") for k in LiveOptions.sliders()]
-            raise ValueError(f"{option} cannot follow a signal; {near(option, numbers, 'options')}")
-        if signal not in SIGNALS:
-            raise ValueError(f"{signal} is no signal; {near(signal, SIGNALS, 'signals')}")
-        least, most = (float(str(end)) for end in slider)
-        return Reaction(
-            option,
-            signal,
-            least if low is None else float(low),
-            most if high is None else float(high),
-        )
-
-
 Hours = Annotated[str, AfterValidator(_hours)]
-Reactions = Annotated[tuple[str, ...], BeforeValidator(_reactions)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 
 
 class LiveOptions(Common):
     """All options of a live run."""
+
+    signals: ClassVar[tuple[str, ...]] = SIGNALS
 
     work_size: Annotated[int, Parameter(group=DREAM)] = Field(
         default=180,
@@ -224,7 +171,7 @@ class LiveOptions(Common):
         default=None,
         description="Listen to a microphone (needs sounddevice), or to a sound file, looped.",
     )
-    react: Annotated[Reactions, Parameter(group=CONTROL, negative=(), show_default=False)] = Field(
+    react: Annotated[Texts, Parameter(group=CONTROL, negative=(), show_default=False)] = Field(
         default=(),
         description='Let options follow signals: "strength: bass 0.4..1.2, jitter: onset". Signals '
         f"are {', '.join(SIGNALS)}.",
@@ -284,6 +231,11 @@ class LiveOptions(Common):
         default=None, gt=0, description="End after so long. Default: never."
     )
 
+    @field_validator("react", mode="before")
+    @classmethod
+    def _reactions(cls, value: object) -> object:
+        return Reaction.read_all(value, cls)
+
     @model_validator(mode="after")
     def _shown(self) -> Self:
         reached = (self.http, self.hls, self.virtual_camera, self.ndi, self.spout, self.syphon)
@@ -296,18 +248,12 @@ class LiveOptions(Common):
     @classmethod
     def sliders(cls) -> dict[str, tuple[float, float]]:
         """Names of the numbers that can be changed while it runs, and their sliders' spans."""
-        found: dict[str, tuple[float, float]] = {}
-        for name, field in cls.model_fields.items():
-            extra = field.json_schema_extra
-            ends = extra.get("slides") if isinstance(extra, dict) else None
-            if isinstance(ends, tuple | list) and len(ends) == 2:
-                found[name] = float(str(ends[0])), float(str(ends[1]))
-        return found
+        return sliders(cls)
 
     @property
     def reactions(self) -> tuple[Reaction, ...]:
         """The options that follow signals."""
-        return tuple(Reaction.read(text) for text in self.react)
+        return tuple(Reaction.read(text, LiveOptions) for text in self.react)
 
     @property
     def spans(self) -> tuple[Span, ...]:

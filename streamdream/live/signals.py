@@ -14,9 +14,8 @@ from itertools import pairwise
 from statistics import fmean, median
 from threading import Lock
 
-HEARD = ("level", "bass", "mid", "treble", "onset")
+from streamdream.reactions import HEARD, RELEASE, Follower
 
-ATTACK, RELEASE = 0.01, 0.25  # time constants in seconds, of rising and of falling
 STALE = 1.0  # seconds after which a value that nobody renews falls to 0
 SLOWEST, FASTEST = 30.0, 300.0  # beats a minute
 TAPS = 8
@@ -26,20 +25,6 @@ QUARTER = 24  # ticks of a MIDI clock
 TICKS = 2 * QUARTER + 1  # of them that the tempo is taken from
 ENOUGH = 7  # ticks that say a tempo
 BROKEN = 0.5  # seconds between two ticks after which they begin anew
-
-
-class Follower:
-    """A value that rises fast to where it is sent and falls slowly, so that nothing flickers."""
-
-    def __init__(self) -> None:
-        """Begin at 0."""
-        self.value = 0.0
-
-    def step(self, goal: float, seconds: float) -> float:
-        """The value after so many seconds on its way to `goal`."""
-        slowness = ATTACK if goal > self.value else RELEASE
-        self.value += (goal - self.value) * -math.expm1(-seconds / slowness)
-        return self.value
 
 
 class Signals:
