@@ -135,7 +135,7 @@ def dream_file(
         one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
         opened = open_sink(target, info, frames.companions, options, title, one, listener.finish)
         drive = drive_of(options, frames, song)
-        for notice in [*frames.notices, *song_notices(options.audio, target, frames)]:
+        for notice in [*frames.notices, *song_notices(options.audio, target, info)]:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
         effect, motion = Dream(network), OpticalFlow(options.flow)
@@ -227,15 +227,14 @@ def drive_of(options: Options, source: VideoSource, song: Song | None) -> Drive:
     return drive
 
 
-def song_notices(path: Path | None, target: Path | None, source: VideoSource) -> list[str]:
-    """What a person should know of the sound file that goes in."""
+def song_notices(path: Path | None, target: Path | None, info: VideoInfo) -> list[str]:
+    """What a person should know of the sound file that goes in, beside frames as `info` tells."""
     if path is None:
         return []
     one = target is not None and is_picture(target) and not is_row(target)
     if target is None or (one and target.suffix.lower() not in ANIMATIONS):
         what = "a window plays" if target is None else "a picture holds"
         return [f"{path}: is not in the result, {what} no sound"]
-    info = source.info
     lasts, seconds = duration_of(path), info.frames and info.frames / (info.rate or Fraction(25))
     if seconds and lasts < seconds - Fraction(1, 4):
         told = f"lasts {float(lasts):.1f} s, the pictures about {float(seconds):.1f} s"

@@ -464,7 +464,7 @@ def test_a_window_says_that_it_plays_nothing(
 ) -> None:
     song = write_wave(tmp_path / "song.wav", tone(80, 1))
     with VideoSource(film) as source:
-        assert run.song_notices(song, None, source) == [
+        assert run.song_notices(song, None, source.info) == [
             f"{song}: is not in the result, a window plays no sound"
         ]
-        assert run.song_notices(None, None, source) == []
+        assert run.song_notices(None, None, source.info) == []

@@ -23,7 +23,19 @@ from streamdream.info import Counts, VideoInfo
 from streamdream.inputs import locate
 from streamdream.options import sides
 from streamdream.pipeline import Picture
-from streamdream.run import Listener, Outcome, Silent, choose_device, open_sink, write_all
+from streamdream.reactions import driven
+from streamdream.run import (
+    Listener,
+    Outcome,
+    Silent,
+    choose_device,
+    open_sink,
+    song_notices,
+    song_of,
+    write_all,
+)
+from streamdream.song import Song, companions_of, duration_of
+from streamdream.soundtrack import Soundtrack
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
@@ -61,23 +73,34 @@ def zoom_file(
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
     if target is not None:
         read = [p for text in (source, *options.through) for p in files_of(text)]
+        read += [] if options.audio is None else [options.audio]
         check_target(target, read, options.overwrite)
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
     start = begun(source, options)
+    with song_of(options, Fraction(0)) as song:
+        return _made(start, target, options, listener, song)
+
+
+def _made(
+    start: Start, target: Path | None, options: ZoomOptions, listener: Listener, song: Song | None
+) -> Outcome:
     size: Size = start.image.shape[-2], start.image.shape[-1]
     device = choose_device(options.device)
     precision = backbone.choose_precision(options.precision, options.model, device)
     # What is recorded in the result is what was used: other precisions give other bits.
     options = options.model_copy(update={"precision": precision})
-    plan = planned(start, options, device)
+    plan = planned(start, options, device, song)
     info = VideoInfo(
         size, options.exact_rate, 1 / options.exact_rate, plan.count, Fraction(1),
         Colour(BT709, BT709, BT709), still=False,
     )  # fmt: skip
+    companions = Companions() if song is None else companions_of(song)
     opened = open_sink(
-        target, info, Companions(), options, start.name, plan.count == 1, listener.finish
+        target, info, companions, options, start.name, plan.count == 1, listener.finish
     )
+    for notice in song_notices(options.audio, target, info):
+        listener.notice(notice)
     network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
     outcome = Outcome(0, 0.0, target, True, Counts())
     listener.begin(info)
@@ -111,33 +134,50 @@ def _image(path: str, size: Size | None) -> Image:
     return planes(picture(path, size, MOST).astype(np.float32) / np.float32(255))
 
 
-def planned(start: Start, options: ZoomOptions, device: torch.device | str = "cpu") -> Plan:
-    """When what happens; raises OptionError where there is too little time for it."""
+def planned(
+    start: Start,
+    options: ZoomOptions,
+    device: torch.device | str = "cpu",
+    song: Song | None = None,
+) -> Plan:
+    """When what happens; the `song` is what is reacted to.
+
+    Raises OptionError where there is too little time, or no song to follow.
+    """
     rate = options.exact_rate
-    length = LENGTH if options.duration is None else options.duration
+    length = options.duration
+    if length is None:
+        length = LENGTH if options.audio is None else duration_of(options.audio)
     count = round(length * rate)
     if count < 1 or (options.loop and count < 2):
-        raise OptionError(
-            f"--duration {float(length):g}", "is too short", f"a frame lasts {float(1 / rate):g} s"
-        )
+        reason = f"is too short, a frame lasts {float(1 / rate):g} s"
+        raise OptionError(f"--duration {float(length):g}", reason)
     # A loop's next frame would be its first again; any other movie has come to its end with its
     # last one. So it ends at the same place at any rate.
     total = count if options.loop else max(count - 1, 1)
     seconds = float(length) / total
+    heard, reactions = None, options.reactions
+    if reactions and song is None:
+        raise OptionError("--react", "there is no sound to follow", "give it with --audio")
+    if reactions and song is not None:
+        heard = Soundtrack.of(song.input, song.zero)
 
-    def at(moment: float) -> ZoomOptions:
-        return options.at(Fraction(moment).limit_denominator(10**6))
+    def at(moment: float, index: int) -> ZoomOptions:
+        now = options.at(Fraction(moment).limit_denominator(10**6))
+        return now if heard is None else driven(now, reactions, heard.at(index / rate, 1 / rate))
+
+    def ways(index: int) -> Matrix:
+        """The camera's step from a frame to the next."""
+        began = index * seconds
+        return step(lambda t: rates(at(t, index)), began, began + seconds, size)
 
     size: Size = start.image.shape[-2], start.image.shape[-1]
-    times = [i * seconds for i in range(count + 1)]
-    steps: list[Matrix] = [np.eye(3)]
-    moving = [step(lambda t: rates(at(t)), a, b, size) for a, b in pairwise(times)]
-    steps += moving
+    steps = [np.eye(3), *map(ways, range(count))]
     lead = options.lead_in
     if lead is None:
         lead = SETTLING if options.loop and start.noisy else Fraction(0)
-    ways = len(start.through) + 1
-    reached = [round(Fraction(count * (i + 1), ways)) for i in range(ways)]
+    parts = len(start.through) + 1
+    reached = [round(Fraction(count * (i + 1), parts)) for i in range(parts)]
     begins = [_begin(a, b, options, rate) for a, b in pairwise([0, *reached])]
     arrivals = [
         Arrival(image.to(device), begin, at)
@@ -148,8 +188,8 @@ def planned(start: Start, options: ZoomOptions, device: torch.device | str = "cp
         round(lead * rate),
         1 / rate,
         steps,
-        similarity(rates(at(0)), seconds, size),
-        lambda index: at(index * seconds),
+        similarity(rates(at(0, 0)), seconds, size),
+        lambda index: at(index * seconds, index),
         arrivals,
         (begins[-1], count) if options.loop else None,
     )
