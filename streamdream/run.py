@@ -26,6 +26,7 @@ from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.pipeline import Picture, redraw
+from streamdream.schedule import Clock
 from streamdream.sinks import Sink, Stopped
 from streamdream.sources import VideoSource
 from streamdream.threads import Behind
@@ -117,6 +118,7 @@ def dream_file(
     with VideoSource(
         source, options.start, options.end, options.frames, options.fitted_size, reading
     ) as frames:
+        options = options.clocked(Clock(frames.info.rate, frames.info.frames))
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.

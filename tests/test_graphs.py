@@ -80,7 +80,7 @@ def test_a_recording_that_fails_is_not_tried_again(lite0: Backbone, photo: Image
 
 def test_only_so_many_recordings_are_kept(lite0: Backbone, photo: Image) -> None:
     record = Recorder()
-    slope = Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")
+    slope = Replayed(lambda _net, x, *_: x, record, "cpu")
     for width in range(33, 33 + KEPT + 1):
         slope(lite0, photo[:, :64, :width], LAYERS, 1024)
     slope(lite0, photo[:, :64, :49], LAYERS, 1024)
@@ -92,7 +92,7 @@ def test_only_so_many_recordings_are_kept(lite0: Backbone, photo: Image) -> None
 def test_without_a_gpu_and_for_pieces_nothing_is_recorded(lite0: Backbone, photo: Image) -> None:
     record = Recorder()
     Replayed(steepest, record)(lite0, photo, LAYERS, 1024)
-    Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")(lite0, photo, LAYERS, 100)
+    Replayed(lambda _net, x, *_: x, record, "cpu")(lite0, photo, LAYERS, 100)
     assert record.made == 0
 
 
@@ -104,4 +104,4 @@ def test_cuda_graphs_give_what_the_slope_gives(photo: Image) -> None:
     for y in (x, x.flip(-1), x):
         direct = steepest(net, y, LAYERS, 1024)
         assert torch.allclose(slope(net, y, LAYERS, 1024), direct, atol=1e-2)
-    assert all(kept is not None for kept in slope._kept.values())
+    assert all(replay is not None for replay, _ in slope._kept.values())

@@ -15,7 +15,18 @@ from cyclopts import Group, Parameter
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from streamdream.errors import near
-from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, Common, Rate, Size, sides, slides
+from streamdream.options import (
+    AS_WRITTEN,
+    COHERENCE,
+    DREAM,
+    Common,
+    Rate,
+    Size,
+    moves,
+    sides,
+    slides,
+)
+from streamdream.schedule import Clock
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)
@@ -24,6 +35,8 @@ CONTROL = Group("Control", sort_key=0.4)
 UNATTENDED = Group("Unattended", sort_key=0.5)
 
 SIGNALS = ("beat", "level", "bass", "mid", "treble", "onset", "motion")
+
+USUAL_RATE = 30  # pictures a second, until it is known
 
 Span = tuple[int, int]  # minutes of the day: from, to
 
@@ -102,11 +115,11 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 class LiveOptions(Common):
     """All options of a live run."""
 
-    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+    work_size: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=180,
         ge=32,
         le=4320,
-        json_schema_extra=slides(64, 480),
+        json_schema_extra=moves(64, 480),
         description="Lines dreamed at, at most: it adapts to what this machine does in time.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
@@ -303,6 +316,11 @@ class LiveOptions(Common):
             if isinstance(ends, tuple | list) and len(ends) == 2:
                 found[name] = float(str(ends[0])), float(str(ends[1]))
         return found
+
+    @property
+    def clock(self) -> Clock:
+        """What frames of schedules are counted by: the pictures a second; a run has no length."""
+        return Clock(Fraction(self.fps or USUAL_RATE).limit_denominator(1000), None)
 
     @property
     def reactions(self) -> tuple[Reaction, ...]:
