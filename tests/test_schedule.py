@@ -421,7 +421,7 @@ def test_a_moving_look_is_repeated_bit_for_bit(film: Path, tmp_path: Path) -> No
     first, again, other = (tmp_path / f"{n}.mkv" for n in "abc")
     moving = {
         "layers": "0: block3, 100%: block5", "strength": "1 + 0.5*sin(pi*t)",
-        "work_size": "0: 96, 6: 72", "octaves": "0: 1, 3: 2 hold", "frames": 8,
+        "work_size": "0: 72, 6: 48", "octaves": "0: 1, 3: 2 hold", "frames": 8,
     }  # fmt: skip
     dream_file(film, first, build(QUICK, moving))
     found = recorded(read_settings(first), "first")
