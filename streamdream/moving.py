@@ -71,7 +71,7 @@ class Moving(BaseModel):
         return found
 
 
-def moves(field: FieldInfo) -> bool:
+def takes_schedules(field: FieldInfo) -> bool:
     """Whether a field takes schedules."""
     extra = field.json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("moves"))
@@ -79,7 +79,7 @@ def moves(field: FieldInfo) -> bool:
 
 def _schedule(name: str, field: FieldInfo, value: object) -> Schedule | None:
     """What moves the field, None for a value that stays."""
-    if not moves(field):
+    if not takes_schedules(field):
         return None
     layers = field.annotation not in (int, float)
     text = value.text if isinstance(value, Schedule) else _text(value)

@@ -19,7 +19,7 @@ from pydantic import ValidationError, model_validator
 from streamdream.errors import OptionError, near
 from streamdream.formulas import Mistake
 from streamdream.keys import is_schedule, keyed
-from streamdream.moving import moves
+from streamdream.moving import takes_schedules
 from streamdream.options import RECORD_MARK, SETTINGS, Look, Options
 from streamdream.schedule import told
 
@@ -114,7 +114,7 @@ def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
             found[option] = values[0]
             continue
         typed = option.replace("_", "-")
-        if not moves(fields[option]):
+        if not takes_schedules(fields[option]):
             several = " and ".join(dict.fromkeys(str(value) for value in values))
             raise OptionError(subject, f"{typed} differs ({several}), and it cannot move")
         if any(is_schedule(value) for value in values):
