@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import (
     App,
+    CoercionError,
     CycloptsError,
     Group,
     MissingArgumentError,
@@ -25,6 +26,7 @@ from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
+from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
 from streamdream.zoom.commands import zoom
 
@@ -159,6 +161,9 @@ def _argument_error(fault: CycloptsError) -> str:
         if isinstance(cause, ValidationError):
             return str(settings.one_line(cause))
         cause = cause.__cause__ or cause.__context__
+    if isinstance(fault, CoercionError) and fault.token and is_schedule(fault.token.value):
+        name = fault.argument.name if fault.argument else fault.token.keyword
+        return f"{name} {fault.token.value}: holds for a whole run, it cannot move"
     if isinstance(fault, UnusedCliTokensError):
         return (
             f"{' '.join(fault.unused_tokens or [])}: only one input is taken; write to it with -o"

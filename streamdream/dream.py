@@ -21,6 +21,7 @@ from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
+from streamdream.models import weighed
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
@@ -45,7 +46,7 @@ class Recipe:
     size half as many (rounded down).
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
     largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
-    for one frame.
+    for one frame. `weights` are those of the layers, None where they are alike.
     """
 
     layers: tuple[str, ...]
@@ -60,6 +61,7 @@ class Recipe:
     fill_steps: int = 0
     young: Mask | None = None
     effort: Scalar | float = 1.0
+    weights: tuple[float, ...] | None = None
 
 
 def dream(
@@ -79,6 +81,7 @@ def dream(
     start = (image + carried).clamp(0, 1)
     full = (image.shape[-2], image.shape[-1])
     detail = torch.zeros_like(image)
+    weights = _weights(recipe.weights, image)
     for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
         base = resize(start, size)
         x = (base + resize(detail, size)).clamp(0, 1)
@@ -93,11 +96,15 @@ def dream(
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
             move = int(shift[0]), int(shift[1])
-            push = ascent(backbone, x, recipe.layers, move, recipe.tile, slope or steepest)
+            push = ascent(backbone, x, recipe.layers, move, recipe.tile, slope or steepest, weights)
             push = push * (recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
         detail = x - base
+
+
+def _weights(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:
+    return None if weights is None else torch.tensor(weights, device=like.device)
 
 
 def _enlarged(start: Tensor, base: Tensor, x: Tensor) -> Tensor:
@@ -123,46 +130,70 @@ def ascent(
     shift: tuple[int, int],
     tile: int,
     slope: Slope,
+    weights: Tensor | None = None,
 ) -> Delta:
     """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
     back, so that the grid leaves no trace.
     """
-    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), layers, tile)
+    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), layers, tile, weights)
     gradient = torch.roll(gradient, (-shift[0], -shift[1]), (-2, -1))
     return gradient / gradient.abs().mean().clamp_min(1e-12)
 
 
-def steepest(backbone: Backbone, x: Image, layers: tuple[str, ...], tile: int) -> Delta:
-    """The normalised gradient (3, h, w) of the excitement of `layers`.
+def steepest(
+    backbone: Backbone,
+    x: Image,
+    layers: tuple[str, ...],
+    tile: int,
+    weights: Tensor | None = None,
+) -> Delta:
+    """The normalised gradient (3, h, w) of the excitement of `layers`, each with its weight.
 
     What is larger than `tile` pixels either way is seen in pieces.
     """
     if max(x.shape[-2:]) > tile:
-        return normalised(tiled_slope(backbone, x, layers, tile))
-    return normalised(whole_slope(backbone, x, layers))
+        return normalised(tiled_slope(backbone, x, layers, tile, weights))
+    return normalised(whole_slope(backbone, x, layers, weights))
 
 
-def whole_slope(backbone: Backbone, x: Image, layers: tuple[str, ...]) -> Delta:
-    """The gradient (3, h, w) of the excitement of `layers`."""
+def whole_slope(
+    backbone: Backbone, x: Image, layers: tuple[str, ...], weights: Tensor | None = None
+) -> Delta:
+    """The gradient (3, h, w) of the excitement of `layers`, each with its weight."""
     seen = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        objective = excitement(backbone(seen, layers))
+        objective = _excited(backbone, seen, layers, weights)
     return torch.autograd.grad(objective, seen)[0]
 
 
-def excitement(activations: dict[str, Tensor]) -> Tensor:
+def _excited(
+    backbone: Backbone, x: Image, layers: tuple[str, ...], weights: Tensor | None
+) -> Tensor:
+    found = backbone(x, layers)
+    # A network gives its layers in order of depth, weights are in the order they were named in.
+    return excitement(found if weights is None else {n: found[n] for n in layers}, weights)
+
+
+def excitement(activations: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
     """How strongly layers respond: the sum over layers of the log of the mean square.
 
     For one layer its gradient points where that of the mean square does; with several
-    layers none is drowned by another's scale.
+    layers none is drowned by another's scale. `weights` (n) are those of the logs, in order.
     """
     energies = [a.float().square().mean() for a in activations.values()]
-    return torch.stack([torch.log(e + 1e-12) for e in energies]).sum()
+    logs = torch.stack([torch.log(e + 1e-12) for e in energies])
+    return (logs if weights is None else logs * weights).sum()
 
 
-def tiled_slope(backbone: Backbone, x: Image, layers: tuple[str, ...], tile: int) -> Delta:
+def tiled_slope(
+    backbone: Backbone,
+    x: Image,
+    layers: tuple[str, ...],
+    tile: int,
+    weights: Tensor | None = None,
+) -> Delta:
     """The same gradient, from pieces of at most `tile` pixels either way, one after another.
 
     Pieces overlap, and where they do one fades into the other, leaving out what lies so near
@@ -184,7 +215,8 @@ def tiled_slope(backbone: Backbone, x: Image, layers: tuple[str, ...], tile: int
         seen = x[:, rows, columns].detach().requires_grad_(True)
         with torch.enable_grad():
             shares = zip(_squares(backbone, seen, layers), totals, strict=True)
-            objective = torch.stack([square / total for square, total in shares]).sum()
+            parts = torch.stack([square / total for square, total in shares])
+            objective = (parts if weights is None else parts * weights).sum()
         (slope,) = torch.autograd.grad(objective, seen)
         window = _window(rows, x.shape[-2], x)[:, None] * _window(columns, x.shape[-1], x)
         gradient[:, rows, columns] += slope * window
@@ -275,11 +307,12 @@ class Dream:
         newly uncovered.
         """
         warm = carried.governor is not None
+        layers, weights = weighed(options.chosen_layers)
         count = options.warm_steps if warm else options.steps
         fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
         fills = max(1, round(FILL_STEPS * carried.uncovered)) if fill else 0
         recipe = Recipe(
-            layers=options.chosen_layers,
+            layers=layers,
             octaves=options.octaves_at((image.shape[-2], image.shape[-1])),
             octave_scale=options.octave_scale,
             steps=count,
@@ -291,19 +324,23 @@ class Dream:
             fill_steps=fills,
             effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
+            weights=weights,
         )
         return dream(self.backbone, image, carried.delta, recipe, self._slope)
 
     def response(self, image: Image, result: Image, options: Look) -> Scalar:
         """How many bits more the layers respond to the result than to the image.
 
-        Half the log2 of the ratio of mean squares, mean over layers. Pictures larger than a
-        tile are looked at no larger than that.
+        Half the log2 of the ratio of mean squares, mean over layers by weight. Pictures larger
+        than a tile are looked at no larger than that.
         """
         height, width = image.shape[-2:]
         scale = min(1.0, options.tile / max(height, width))
         size = max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale))
-        layers = options.chosen_layers
+        layers, given = weighed(options.chosen_layers)
+        weights = _weights(given, image)
         with torch.no_grad():
-            found = [excitement(self.backbone(resize(x, size), layers)) for x in (result, image)]
-        return (found[0] - found[1]) / (2 * math.log(2) * len(layers))
+            found = [
+                _excited(self.backbone, resize(x, size), layers, weights) for x in (result, image)
+            ]
+        return (found[0] - found[1]) / (2 * math.log(2) * sum(given or (1,) * len(layers)))

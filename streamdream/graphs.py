@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,9 +20,24 @@ WARM_UP = 3  # runs before recording, in which libraries choose their algorithms
 ALIKE = 0.98  # cosine between a replay and the same computed afresh, or it is not trusted
 
 
-Slope = Callable[[Backbone, Tensor, tuple[str, ...], int], Tensor]
-"""The direction (3, h, w) that excites layers of a network most, at a picture (3, h, w); one
-larger than so many pixels either way is seen in pieces."""
+@runtime_checkable
+class Slope(Protocol):
+    """The direction (3, h, w) that excites `layers` of a network most, at a picture (3, h, w).
+
+    A picture larger than `tile` pixels either way is seen in pieces. `weights` (n) are those of
+    the layers, None where they are alike.
+    """
+
+    def __call__(
+        self,
+        backbone: Backbone,
+        x: Tensor,
+        layers: tuple[str, ...],
+        tile: int,
+        weights: Tensor | None = None,
+        /,
+    ) -> Tensor: ...
+
 
 Record = Callable[[Callable[[Tensor], Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -30,27 +46,42 @@ class Replayed:
     """A slope, replayed from a recording where the picture is on a GPU and seen as a whole.
 
     A recording that fails, or gives something else than the slope itself, is not used. What is
-    returned is overwritten by the next call of the same shape.
+    returned is overwritten by the next call of the same shape. Weights are read anew by every
+    replay: one recording does while they move.
     """
 
     def __init__(self, slope: Slope, record: Record | None = None, kinds: str = "cuda") -> None:
         """Replay this slope, as `record` does it, on devices of these `kinds`."""
         self._slope, self._kinds = slope, kinds
         self._record = record or recorded
-        self._kept: OrderedDict[object, Callable[[Tensor], Tensor] | None] = OrderedDict()
+        # Recordings, each with what it reads its weights from.
+        self._kept: OrderedDict[object, tuple[Callable[[Tensor], Tensor] | None, Tensor | None]] = (
+            OrderedDict()
+        )
 
-    def __call__(self, backbone: Backbone, x: Tensor, layers: tuple[str, ...], tile: int) -> Tensor:
+    def __call__(
+        self,
+        backbone: Backbone,
+        x: Tensor,
+        layers: tuple[str, ...],
+        tile: int,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """The direction (3, h, w)."""
         if x.device.type not in self._kinds or max(x.shape[-2:]) > tile:
-            return self._slope(backbone, x, layers, tile)
-        key = (id(backbone), tuple(x.shape), layers)
+            return self._slope(backbone, x, layers, tile, weights)
+        key = (id(backbone), tuple(x.shape), layers, weights is None)
         if key not in self._kept:
-            self._kept[key] = self._trusted(lambda y: self._slope(backbone, y, layers, tile), x)
+            held = None if weights is None else weights.clone()
+            replay = self._trusted(lambda y: self._slope(backbone, y, layers, tile, held), x)
+            self._kept[key] = replay, held
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        replay = self._kept[key]
-        return self._slope(backbone, x, layers, tile) if replay is None else replay(x)
+        replay, held = self._kept[key]
+        if held is not None and weights is not None:
+            held.copy_(weights)
+        return self._slope(backbone, x, layers, tile, weights) if replay is None else replay(x)
 
     def _trusted(
         self, function: Callable[[Tensor], Tensor], x: Tensor

@@ -7,6 +7,7 @@ A `ModelCard` says where the weights lie, how they are proven and how the layers
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +47,47 @@ class ModelCard:
         return path
 
     def check_layers(self, layers: tuple[str, ...]) -> None:
-        """Raise ModelError, with the nearest names, if a layer is not one of this model's."""
-        for layer in layers:
+        """Raise ModelError, with the nearest names, if a layer is not one of this model's.
+
+        Layers may have weights (see `parted`), but not all of them 0, and each is named once.
+        """
+        weights: dict[str, float] = {}
+        for typed in layers:
+            try:
+                layer, weight = parted(typed)
+            except ValueError as fault:
+                raise ModelError(f"--layers {typed}", str(fault)) from None
+            if layer in weights:
+                raise ModelError(f"--layers {','.join(layers)}", f"{layer} is named twice")
+            weights[layer] = weight
             if layer not in self.layers:
                 owners = [name for name, other in CARDS.items() if layer in other.layers]
                 cure = near(layer, self.layers, "layers")
                 if owners:
                     cure = f"it is a layer of --model {owners[0]}"
                 raise ModelError(f"--layers {layer}", f"{self.name} has no such layer", cure)
+        if weights and not any(weights.values()):
+            raise ModelError(f"--layers {','.join(layers)}", "weigh nothing", "let one be above 0")
+
+
+def parted(layer: str) -> tuple[str, float]:
+    """The name and the weight of a layer as it is typed: block9, or block9*0.4.
+
+    Raises ValueError for a weight that is not a number from 0 to 1000.
+    """
+    name, star, weight = layer.partition("*")
+    if not star:
+        return name.strip(), 1.0
+    if not re.fullmatch(r"\s*(\d{1,4}(\.\d{0,9})?|\.\d{1,9})\s*", weight) or float(weight) > 1000:
+        raise ValueError("has no weight from 0 to 1000; write it as block9*0.4")
+    return name.strip(), float(weight)
+
+
+def weighed(layers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """The names of layers and their weights; None where they are alike. Those of 0 are left out."""
+    found = {name: weight for name, weight in map(parted, layers) if weight > 0}
+    weights = tuple(found.values())
+    return tuple(found), None if len(set(weights)) == 1 else weights
 
 
 def _lite0_layers() -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from cyclopts import Group, Parameter, Token
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -29,7 +28,9 @@ from pydantic import (
 )
 
 from streamdream import models
+from streamdream.moving import Moving
 from streamdream.reactions import HEARD, Reaction, Texts
+from streamdream.schedule import Clock
 
 RECORD_MARK = "streamdream settings: "
 
@@ -116,9 +117,22 @@ def slides(*slider: float) -> dict[str, Any]:
     return {"slides": slider}
 
 
+def moves(*slider: float) -> dict[str, Any]:
+    """Marks a number that a schedule can move; with a slider also one that can be changed live.
+
+    On the command line it needs AS_WRITTEN, which lets a schedule's text through.
+    """
+    return {"moves": True, **(slides(*slider) if slider else {})}
+
+
 INPUT = Group("Input and output", sort_key=-1)
 SETTINGS = Group("Settings", sort_key=0)
-DREAM = Group("Dream", sort_key=1)
+DREAM = Group(
+    "Dream",
+    sort_key=1,
+    help='Numbers, --layers and --preset can move: "0: 0.2, 3s: 1, 50%: 0.4 ease" (frame, time '
+    'or part: value; hold, linear, cubic, ease, ease-in, ease-out) or "1 + 0.5*sin(pi*t)".',
+)
 COHERENCE = Group("Coherence", sort_key=2)
 PIECE = Group("Which part, which size", sort_key=3)
 SOUND = Group("Sound", sort_key=3.5)
@@ -126,7 +140,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(BaseModel):
+class Look(Moving):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -140,66 +154,66 @@ class Look(BaseModel):
         Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
     ] = Field(
         default=(),
-        json_schema_extra=slides(),
-        description="Layers to excite, with commas between: block8,block12. "
+        json_schema_extra={"moves": True, **slides()},
+        description="Layers to excite, with commas between: block8,block12, or block8*0.3. "
         "By default the model's most beautiful ones.",
     )
-    octaves: Annotated[int, Parameter(group=DREAM)] = Field(
+    octaves: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=4,
         ge=1,
         le=16,
-        json_schema_extra=slides(1, 6),
+        json_schema_extra=moves(1, 6),
         description="Sizes dreamed at, from small and bold to full and fine.",
     )
-    octave_scale: Annotated[float, Parameter(group=DREAM)] = Field(
+    octave_scale: Annotated[float, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1.4,
         gt=1,
         le=4,
-        json_schema_extra=slides(1.1, 2),
+        json_schema_extra=moves(1.1, 2),
         description="Ratio of one octave's size to the next.",
     )
-    steps: Annotated[int, Parameter(group=DREAM)] = Field(
+    steps: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=10,
         ge=0,
         le=1000,
-        json_schema_extra=slides(0, 30),
+        json_schema_extra=moves(0, 30),
         description="Gradient steps per octave for a frame that starts from nothing: "
         "the first one, after a cut, or with --memory 0.",
     )
-    warm_steps: Annotated[int, Parameter(group=DREAM)] = Field(
+    warm_steps: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1,
         ge=0,
         le=1000,
-        json_schema_extra=slides(0, 6),
+        json_schema_extra=moves(0, 6),
         description="The same on top of a carried dream; the finest octave gets half of them.",
     )
-    step_size: Annotated[float, Parameter(group=DREAM)] = Field(
+    step_size: Annotated[float, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1.5,
         gt=0,
         le=64,
-        json_schema_extra=slides(0.25, 6),
+        json_schema_extra=moves(0.25, 6),
         description="Mean change of one step, in grey levels of 255.",
     )
-    jitter: Annotated[int, Parameter(group=DREAM)] = Field(
+    jitter: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=32,
         ge=0,
         le=256,
-        json_schema_extra=slides(0, 32),
+        json_schema_extra=moves(0, 32),
         description="Largest random shift under the network's grid, in pixels; "
         "at most 12 on top of a carried dream.",
     )
-    strength: Annotated[float, Parameter(group=DREAM)] = Field(
+    strength: Annotated[float, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1.0,
         ge=0,
         le=4,
-        json_schema_extra=slides(0, 2),
+        json_schema_extra=moves(0, 2),
         description="How much of the dream is shown; never fed back.",
     )
-    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+    work_size: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=270,
         ge=SMALLEST,
         le=4320,
-        json_schema_extra=slides(64, 480),
+        json_schema_extra=moves(64, 480),
         description="Lines dreamed at (columns of a portrait) in standard quality; the result "
         "is added to the full-size source. Cost follows it.",
     )
@@ -208,25 +222,26 @@ class Look(BaseModel):
         description="The same picture, coarser and sooner or finer and later: draft leaves out "
         "the finest octave, fine adds two finer ones where the source has the lines.",
     )
-    tile: Annotated[int, Parameter(group=DREAM)] = Field(
+    tile: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1024,
         ge=384,
         le=16384,
+        json_schema_extra=moves(),
         description="Side of the largest piece that the network sees at once, in pixels; larger "
         "pictures are dreamed in overlapping pieces. Less takes less memory.",
     )
-    seed: Annotated[int, Parameter(group=DREAM)] = Field(
+    seed: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=0,
         ge=0,
         lt=2**63,
-        json_schema_extra=slides(0, 999),
+        json_schema_extra=moves(0, 999),
         description="Seed of all randomness.",
     )
-    memory: Annotated[float, Parameter(group=COHERENCE)] = Field(
+    memory: Annotated[float, Parameter(group=COHERENCE, **AS_WRITTEN)] = Field(
         default=3.0,
         ge=0,
         le=3600,
-        json_schema_extra=slides(0.2, 12),
+        json_schema_extra=moves(0.2, 12),
         description="Longest time constant, in seconds, of the carried dream's fading; it fades "
         "sooner while it is too strong. 0 dreams every frame on its own.",
     )
@@ -273,13 +288,17 @@ class Look(BaseModel):
         room = math.log(min(size) / self.work_size, self.octave_scale)
         return max(1, self.octaves + min(self.finer, max(0, round(room))))
 
-    def at(self, time: Fraction) -> Self:
-        """The options in force at a time of the stream, in seconds."""
-        return self
+    def clocked(self, clock: Clock) -> Self:
+        """The same by this clock; raises OptionError, and ModelError for unknown layers."""
+        if "layers" in self.schedules:
+            models.card(self.model).check_layers(self.schedules["layers"].layers)
+        return super().clocked(clock)
 
     def as_comment(self) -> str:
         """The look as one line of text, for the output's metadata; `settings.recorded` reads it."""
-        return RECORD_MARK + json.dumps(self.model_dump(mode="json", include=self._recorded()))
+        values = self.model_dump(mode="json", include=self._recorded())
+        as_typed = {name: moving.text for name, moving in self.schedules.items() if name in values}
+        return RECORD_MARK + json.dumps(values | as_typed)
 
     def _recorded(self) -> set[str]:
         return set(Look.model_fields)

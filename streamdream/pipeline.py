@@ -17,17 +17,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from streamdream.errors import ModelError
-from streamdream.frame import Delta, Frame, Image, Mask, composite, to_image, work_size
+from streamdream.frame import (
+    Delta,
+    Frame,
+    Image,
+    Mask,
+    Size,
+    composite,
+    resize,
+    to_image,
+    work_size,
+)
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
 from streamdream.options import Look, Options
+from streamdream.schedule import Moment
 from streamdream.threads import ahead
 from streamdream.views import arranged
 
@@ -127,7 +138,7 @@ def redraw(
     with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
-            now = drive(options.at(frame.time), frame)
+            now = drive(options.at(Moment(frame.time, frame.index)), frame)
             carried = carry(state, image, frame.time, view.movement, now.memory)
             picture: Picture = (image + carried.delta).clamp(0, 1).clone
             for picture in effect(image, carried, now, frame.index):
@@ -144,14 +155,20 @@ def redraw(
 def views(
     frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
 ) -> Iterator[View]:
-    """What each frame shows, and how it moved since the one before."""
+    """What each frame shows, and how it moved since the one before.
+
+    Frames of another size are another scene; another size to dream at is not.
+    """
     before: Image | None = None
+    size: tuple[int, ...] = ()
     for frame in frames:
-        now = drive(options.at(frame.time), frame)
+        if frame.pixels.shape != size:
+            before, size = None, frame.pixels.shape
+        now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
         movement = None
-        if before is not None and before.shape == image.shape and now.memory > 0:
-            movement = motion.between(image, before)
+        if before is not None and now.memory > 0:
+            movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
         yield View(frame, image, movement)
         before = image
 
@@ -162,10 +179,12 @@ def carry(
     """Carry the last delta to where its things are now, and let it fade.
 
     The governor says how much of it stays, but it fades at least by exp(-dt / `memory`): with
-    time, not with frames.
+    time, not with frames. A state of another work size is brought to this one's.
     """
     if state is None or movement is None or movement.cut:
         return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]))
+    if state.image.shape != image.shape:
+        state = resized(state, (image.shape[-2], image.shape[-1]))
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
     most = math.exp(-float(time - state.time) / memory)
     keep = state.governor.keep(image, state.delta).clamp_max(most)
@@ -199,3 +218,13 @@ def advance(
         response = effect.response(image, result, options)
         governor = governor.looked(time, response, age.mean())
     return State(time, image, delta, age, governor)
+
+
+def resized(state: State, size: Size) -> State:
+    """A state at another work size (h, w)."""
+    return replace(
+        state,
+        image=resize(state.image, size),
+        delta=resize(state.delta, size),
+        age=resize(state.age, size).clamp(0),
+    )

@@ -17,6 +17,7 @@ from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pipeline import redraw
 from streamdream.run import choose_device, reading_of
+from streamdream.schedule import Clock
 from streamdream.sources import VideoSource
 from streamdream.video_sink import NOT_CONTENT
 
@@ -46,6 +47,7 @@ def describe(text: str, options: Options) -> Report:
     """Tell what is in an input; raises SourceError."""
     reading = replace(reading_of(options), profiled=True)
     with VideoSource(text, options.start, options.end, reading=reading) as source:
+        options = options.clocked(Clock(source.info.rate, source.info.frames))
         return Report(list(_lines(source, options)), source.info.frames)
 
 
@@ -97,6 +99,7 @@ def pace(text: str, options: Options) -> Pace:
     with VideoSource(
         text, options.start, options.end, count, options.fitted_size, reading_of(options)
     ) as source:
+        options = options.clocked(Clock(source.info.rate, source.info.frames))
         done = [time.perf_counter()]
         effect, motion = Dream(network), OpticalFlow(options.flow)
         with closing(redraw(source, options, effect, motion, device)) as frames:

@@ -29,6 +29,7 @@ from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.pipeline import Drive, Picture, redraw, undriven
 from streamdream.reactions import driven
+from streamdream.schedule import Clock
 from streamdream.sinks import Sink, Stopped
 from streamdream.song import Song, duration_of
 from streamdream.soundtrack import Soundtrack
@@ -125,6 +126,7 @@ def dream_file(
         ) as frames,
         song_of(options, frames.begins) as song,
     ):
+        options = options.clocked(Clock(frames.info.rate, frames.info.frames))
         if song is not None:
             frames.companions.sing(song)
         device = choose_device(options.device)

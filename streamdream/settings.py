@@ -17,7 +17,11 @@ from cyclopts import Parameter
 from pydantic import ValidationError, model_validator
 
 from streamdream.errors import OptionError, near
+from streamdream.formulas import Mistake
+from streamdream.keys import is_schedule, keyed
+from streamdream.moving import takes_schedules
 from streamdream.options import HIDDEN, RECORD_MARK, SETTINGS, Look, Options
+from streamdream.schedule import told
 
 
 class Flags(Options):
@@ -45,7 +49,8 @@ Preset = Annotated[
     str | None,
     Parameter(
         group=SETTINGS,
-        help=f"A look: {', '.join(preset_names())}, or the path of a TOML file.",
+        help=f"A look: {', '.join(preset_names())}, or the path of a TOML file; several in turn as "
+        '"0: eyes, 10s: engraving".',
     ),
 ]
 Config = Annotated[
@@ -71,7 +76,13 @@ def recorded(text: str, place: str) -> dict[str, object]:
 
 
 def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
-    """The values of a preset: one of the package's by name, or a TOML file by path."""
+    """The values of a preset: one of the package's by name, or a TOML file by path.
+
+    Several that follow each other, as "0: eyes, 10s: engraving ease", become schedules of all
+    options that one of them names; raises OptionError where one of these cannot move.
+    """
+    if is_schedule(name):
+        return _read_presets(" ".join(name.split()), kind)
     if name.endswith(".toml") or "/" in name or "\\" in name:
         return read_toml(Path(name), "--preset", kind)
     if name not in preset_names():
@@ -80,6 +91,41 @@ def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
         )
     text = (resources.files("streamdream") / "presets" / f"{name}.toml").read_text("utf-8")
     return _parsed_toml(text, f"preset {name}", kind)
+
+
+def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
+    """Schedules that go from preset to preset."""
+    subject = f"--preset {text}"
+    try:
+        keys = list(keyed(text))
+    except Mistake as fault:
+        raise told(subject, fault) from None
+    presets = [read_preset(name, kind) for _, name in keys]
+    fields = kind.model_fields
+    found: dict[str, object] = {}
+    for option in dict.fromkeys(option for preset in presets for option in preset):
+        values = [preset.get(option, fields[option].get_default()) for preset in presets]
+        if option == "layers":  # whose default is the model's
+            models = [made(kind, {"model": p["model"]} if "model" in p else {}) for p in presets]
+            values = [
+                value or model.chosen_layers for value, model in zip(values, models, strict=True)
+            ]
+        if all(value == values[0] for value in values):
+            found[option] = values[0]
+            continue
+        typed = option.replace("_", "-")
+        if not takes_schedules(fields[option]):
+            several = " and ".join(dict.fromkeys(str(value) for value in values))
+            raise OptionError(subject, f"{typed} differs ({several}), and it cannot move")
+        if any(is_schedule(value) for value in values):
+            raise OptionError(subject, f"{typed} has a schedule in one of them already")
+        parts = [",".join(v) if isinstance(v, list | tuple) else str(v) for v in values]
+        words = ["" if key.word == "linear" else f" {key.word}" for key, _ in keys]
+        found[option] = ", ".join(
+            f"{key.typed}: {part}{word}"
+            for (key, _), part, word in zip(keys, parts, words, strict=True)
+        )
+    return found
 
 
 def read_toml(path: Path, option: str, kind: type[Look] = Options) -> dict[str, object]:
@@ -133,7 +179,7 @@ def chosen(
 
     `place` says where `like` is from. Raises OptionError (or ModelError).
     """
-    given = {name: getattr(flags, name) for name in flags.model_fields_set} if flags else {}
+    given = flags.given() if flags else {}
     below = {} if preset is None else read_preset(preset, kind)
     file = {} if config is None else read_toml(config, "--config", kind)
     return made(kind, like or {}, below, file, given, place=place)
@@ -163,6 +209,8 @@ def one_line(fault: ValidationError, place: str = "") -> OptionError:
         return OptionError(place or "options", reason)
     name = "--" + str(first["loc"][0]).replace("_", "-")
     given = first["input"]
+    if is_schedule(given) and not first["type"].startswith("value_error"):
+        reason = "holds for a whole run, it cannot move"
     given = ", ".join(map(str, given)) if isinstance(given, list | tuple) else given
     subject = f"{name} {given}" if not isinstance(given, dict) else name
     reason = reason.removeprefix("Input ")

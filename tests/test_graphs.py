@@ -54,6 +54,21 @@ def test_other_layers_are_another_recording(lite0: Backbone, photo: Image) -> No
     assert record.made == 2
 
 
+def test_weights_that_move_are_one_recording(lite0: Backbone, photo: Image) -> None:
+    record, layers = Recorder(), ("block5", "block3")
+    slope = Replayed(steepest, record, "cpu")
+    seen = []
+    for part in (0.0, 0.25, 0.5, 1.0):
+        weights = torch.tensor([part, 1 - part])
+        found = slope(lite0, photo, layers, 1024, weights).clone()
+        assert torch.equal(found, steepest(lite0, photo, layers, 1024, weights))
+        seen.append(found)
+    assert record.made == 1
+    assert not torch.equal(seen[0], seen[1])
+    slope(lite0, photo, layers, 1024)
+    assert record.made == 2  # alike, without weights
+
+
 @pytest.mark.parametrize("spoil", [torch.zeros_like, lambda y: y.flip(-1), lambda y: y * torch.nan])
 def test_a_recording_that_gives_something_else_is_not_used(
     lite0: Backbone, photo: Image, spoil: Callable[[Tensor], Tensor]
@@ -80,7 +95,7 @@ def test_a_recording_that_fails_is_not_tried_again(lite0: Backbone, photo: Image
 
 def test_only_so_many_recordings_are_kept(lite0: Backbone, photo: Image) -> None:
     record = Recorder()
-    slope = Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")
+    slope = Replayed(lambda _net, x, *_: x, record, "cpu")
     for width in range(33, 33 + KEPT + 1):
         slope(lite0, photo[:, :64, :width], LAYERS, 1024)
     slope(lite0, photo[:, :64, :49], LAYERS, 1024)
@@ -92,7 +107,7 @@ def test_only_so_many_recordings_are_kept(lite0: Backbone, photo: Image) -> None
 def test_without_a_gpu_and_for_pieces_nothing_is_recorded(lite0: Backbone, photo: Image) -> None:
     record = Recorder()
     Replayed(steepest, record)(lite0, photo, LAYERS, 1024)
-    Replayed(lambda _net, x, _layers, _tile: x, record, "cpu")(lite0, photo, LAYERS, 100)
+    Replayed(lambda _net, x, *_: x, record, "cpu")(lite0, photo, LAYERS, 100)
     assert record.made == 0
 
 
@@ -104,4 +119,10 @@ def test_cuda_graphs_give_what_the_slope_gives(photo: Image) -> None:
     for y in (x, x.flip(-1), x):
         direct = steepest(net, y, LAYERS, 1024)
         assert torch.allclose(slope(net, y, LAYERS, 1024), direct, atol=1e-2)
-    assert all(kept is not None for kept in slope._kept.values())
+    for part in (0.1, 0.5, 0.9):
+        weights = torch.tensor([part, 1 - part], device="cuda")
+        direct = steepest(net, x, (*LAYERS, "block5"), 1024, weights)
+        found = slope(net, x, (*LAYERS, "block5"), 1024, weights)
+        assert torch.allclose(found, direct, atol=1e-2)
+    assert len(slope._kept) == 2
+    assert all(replay is not None for replay, _ in slope._kept.values())

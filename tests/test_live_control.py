@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from media import Film
 
+from streamdream import settings
 from streamdream.errors import Error, OptionError, SourceError
 from streamdream.live import midi, osc, sound
 from streamdream.live.controls import ACTIONS, Controls
@@ -142,6 +143,79 @@ def test_the_preset_that_a_run_began_with_leaves_nothing_behind() -> None:
     assert controls.at().model == "efficientnet-lite0"
     assert controls.at().octaves == LiveOptions().octaves
     assert controls.at().jitter == 5  # was not the preset's
+
+
+MOVING = LiveOptions.model_validate(
+    {
+        "strength": "0: 0, 10s: 2", "octaves": "0: 1, 90: 4", "fps": 30,
+        "layers": "0: block5, 10s: block9", "react": ("step-size: bass 1..3",),
+        "step_size": "0.5 + t",
+    }
+)  # fmt: skip
+
+
+def test_schedules_count_from_the_beginning_and_signals_go_over_them() -> None:
+    controls = Controls(MOVING, signals=lambda: {"bass": 1.0})
+    now = controls.at(controls._began + 5)
+    assert now.strength == pytest.approx(1.0)
+    assert now.octaves == 4
+    assert now.layers == ("block5*0.5", "block9*0.5")
+    assert now.step_size == 3.0
+    assert controls.at_without_signals(controls._began + 5).step_size == pytest.approx(5.5)
+    assert controls.at(controls._began + 1).octaves == 2
+    assert controls.look(controls._began + 1) == controls.look(controls._began + 9)
+
+
+def test_what_is_set_by_hand_replaces_a_schedule() -> None:
+    controls = Controls(MOVING)
+    late = controls._began + 100
+    controls.set("strength", 0.3, 0)
+    controls.nudge("octaves", 0.01)
+    controls.set("layers", ["block8"])
+    assert set(controls.goal.schedules) == {"step_size"}
+    now = controls.at(late)
+    assert (now.strength, now.octaves, now.layers) == (0.3, 2, ("block8",))
+    begun = time.monotonic()
+    controls.set("step-size", 60.5, seconds=10)  # from where the schedule is, without a leap
+    assert controls.at(begun).step_size == pytest.approx(0.5 + begun - controls._began, abs=0.5)
+    assert controls.at(begun + 5).step_size == pytest.approx(30.5, abs=1)
+    assert controls.values()["strength"] == 0.3
+
+
+def test_a_preset_replaces_the_schedules_of_what_it_names() -> None:
+    controls = Controls(MOVING)
+    late = controls._began + 100
+    controls.take_preset("whisper", 0)
+    assert set(controls.goal.schedules) == {"octaves"}
+    assert controls.at(late).strength == 0.7
+    controls.take_preset("eyes", 0)  # what it does not name is again what the run began with
+    assert set(controls.goal.schedules) == {"octaves", "strength", "step_size"}
+    assert controls.at(late).strength == 2.0
+
+
+def test_a_schedule_may_be_set_while_it_runs_and_needs_no_length() -> None:
+    controls = Controls(LiveOptions())
+    controls.set("strength", "0: 0, 100s: 1")
+    assert controls.at(controls._began + 50).strength == pytest.approx(0.5)
+    controls.take_preset("0: eyes, 100s: whisper", 0)
+    assert controls.at(controls._began + 50).strength == pytest.approx(0.85)
+    before = controls.goal
+    for wrong in ("0: 0, 50%: 1", "p", "0: 0, 3z: 1", "0: 9", "1/(t - 2)"):
+        with pytest.raises(OptionError):
+            controls.set("strength", wrong)
+    with pytest.raises(OptionError, match="holds for a whole run"):
+        controls.set("fade", "0: 0, 3s: 1")
+    assert controls.goal == before
+    with pytest.raises(OptionError, match="needs a length"):
+        Controls(LiveOptions.model_validate({"strength": "0: 0, 50%: 1"}))
+
+
+def test_a_run_that_began_with_presets_in_turn_leaves_them_behind() -> None:
+    options = settings.chosen(LiveOptions, None, "0: eyes, 100s: whisper")
+    controls = Controls(options, "0: eyes, 100s: whisper")
+    assert controls.at(controls._began + 50).strength == pytest.approx(0.85)
+    controls.act("next-preset")
+    assert not controls.goal.schedules
 
 
 def test_presets_come_in_turn_and_at_random() -> None:

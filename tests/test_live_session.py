@@ -92,7 +92,8 @@ def test_a_run_shows_dreams_and_tells_how_it_goes(tmp_path: Path) -> None:
 
 
 def test_recording_is_off_until_it_is_asked_for_and_snapshots_are_saved(tmp_path: Path) -> None:
-    with session(http=0, folder=str(tmp_path)) as (run, told):
+    moving = "0: 0.5, 1000s: 2"
+    with session(http=0, folder=str(tmp_path), strength=moving) as (run, told):
         assert waited(lambda: run.status.dreams > 0)
         assert list(tmp_path.iterdir()) == []
         run.controls.act("snapshot")
@@ -107,7 +108,10 @@ def test_recording_is_off_until_it_is_asked_for_and_snapshots_are_saved(tmp_path
     from streamdream.settings import recorded
 
     assert recorded(read_settings(png), "it")["work_size"] == 64
-    assert len(frame_times(next(tmp_path.glob("*.mp4")))) > 3
+    assert 0.5 < float(str(recorded(read_settings(png), "it")["strength"])) < 1
+    (film,) = tmp_path.glob("*.mp4")
+    assert recorded(read_settings(film), "it")["strength"] == moving
+    assert len(frame_times(film)) > 3
 
 
 def test_pause_freeze_and_reset_do_what_they_say(tmp_path: Path) -> None:

@@ -668,3 +668,26 @@ def test_a_look_that_follows_a_signal_is_grown_all_the_same() -> None:
     assert [call.governor is None for call in painter.calls[:2]] == [True, True]
     assert not any(call.governor is None for call in painter.calls[2:])
     dreamer.close()
+
+
+def test_a_look_that_moves_is_grown_all_the_same_and_another_one_anew() -> None:
+    painter = Painter()
+    options = LiveOptions.model_validate(
+        {
+            "work_size": H, "flow": "dis", "steps": 2, "step_size": "1 + 0.5*sin(20*t)",
+            "layers": "0: block5, 60s: block9", "octaves": "0: 1, 3: 4, 6: 1, 9: 4",
+        }
+    )  # fmt: skip
+    stage, dreamer, controls = staged(painter, options)
+    for _ in range(8):
+        stage.show(window(100))
+        settled(dreamer)
+    assert [call.governor is None for call in painter.calls[:2]] == [True, True]
+    assert not any(call.governor is None for call in painter.calls[2:])
+    count = len(painter.calls)
+    controls.set("layers", "block9")
+    for _ in range(2):
+        stage.show(window(100))
+        settled(dreamer)
+    assert painter.calls[count].governor is None
+    dreamer.close()

@@ -165,6 +165,18 @@ def test_a_size_change_in_mid_stream_starts_anew() -> None:
     assert motion.calls == 2
 
 
+def test_another_work_size_carries_the_dream_on() -> None:
+    effect, motion = Adding(0.02), Moving(0)
+    options = QUICK.model_validate({**QUICK.given(), "work_size": "0: 64, 3: 32 hold"})
+    results = list(redraw(grey_frames(6), options, effect, motion))
+    assert [c.governor is None for c in effect.seen] == [True] + [False] * 5
+    sizes = [tuple(c.delta.shape[-2:]) for c in effect.seen]
+    assert sizes == [(64, 96)] * 3 + [(32, 48)] * 3
+    carried = [float(c.delta.mean()) for c in effect.seen[1:]]
+    assert carried[2] == pytest.approx(carried[1], rel=0.1)
+    assert all(r.pixels.shape == (64, 96, 3) for r in results)
+
+
 def test_times_and_numbers_pass_through(lite0: Backbone) -> None:
     frames = [Frame(f.pixels, f.time + Fraction(7, 3), f.index + 5) for f in clip(range(3))]
     results = list(redraw(frames, QUICK, Dream(lite0), OpticalFlow()))

@@ -58,6 +58,7 @@ def live(
         # Fineness is the machine's matter here, not the file's.
         recorded = {k: v for k, v in recorded.items() if k not in ("work_size", "flow", "quality")}
         chosen = settings.chosen(LiveOptions, flags, preset, config, recorded, place)
+    chosen = chosen.clocked(chosen.clock)
     supervised = chosen.watchdog or HEARTBEAT in os.environ
     camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:

@@ -15,6 +15,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from threading import RLock
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -25,6 +26,7 @@ from streamdream.errors import Error, OptionError, near
 from streamdream.live.options import LiveOptions
 from streamdream.options import Look
 from streamdream.reactions import bounds, driven
+from streamdream.schedule import Moment
 from streamdream.settings import made, preset_names, read_preset
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
@@ -122,6 +124,8 @@ class Controls:
         self, options: LiveOptions, preset: str | None = None, signals: Signals = dict
     ) -> None:
         """Begin with these options, which belong to a preset if one is named."""
+        options = options.clocked(options.clock)
+        self._began = time.monotonic()
         self._start = _without(options, preset)
         self._goal = options
         self._ramps: dict[str, _Ramp] = {}
@@ -157,9 +161,11 @@ class Controls:
         """Move a number by a part of its slider, or a choice by one in that direction."""
         control = self._known(name)
         with self._lock:
-            now = getattr(self._goal, _field(name))
+            goal = self._scheduled(time.monotonic())
+            now = getattr(goal, _field(name))
             if control.kind in ("choice", "names"):
-                current = self._goal.chosen_layers[0] if control.kind == "names" else str(now)
+                layer = models.parted(goal.chosen_layers[0])[0]
+                current = layer if control.kind == "names" else str(now)
                 place = control.choices.index(current) if current in control.choices else -1
                 step = 1 if part > 0 else -1
                 self.set(name, control.choices[(place + step) % len(control.choices)])
@@ -194,7 +200,7 @@ class Controls:
         """
         values = read_preset(name, Look)
         with self._lock:
-            begun = {k: getattr(self._start, k) for k in Look.model_fields if _is_look(k)}
+            begun = {k: v for k, v in self._start.given(True).items() if _is_look(k)}
             if "layers" in values:  # without a model they are the default one's
                 begun["model"] = Look.model_fields["model"].get_default()
             elif "model" in values:
@@ -232,15 +238,14 @@ class Controls:
         with self._lock:
             moved: dict[str, object] = {k: ramp.at(now) for k, ramp in self._ramps.items()}
             self._ramps = {k: ramp for k, ramp in self._ramps.items() if not ramp.over(now)}
-            goal = self._goal
+            goal = self._scheduled(now)
             reactions = self._reactions
         sent = goal.model_copy(update=moved) if moved else goal
         return driven(sent, reactions, self._signals()) if reactions else sent
 
     def values(self) -> dict[str, Any]:
-        """Where every control is sent to, by name; for pages and feedback."""
-        with self._lock:
-            goal = self._goal
+        """Where every control is sent to (or a schedule is), by name; for pages and feedback."""
+        goal = self._scheduled(time.monotonic())
         found = goal.model_dump(mode="json", include={_field(name) for name in self.table})
         return {_typed(name): value for name, value in found.items()}
 
@@ -255,13 +260,19 @@ class Controls:
         now = time.monotonic()
         if "model" in values and "layers" not in values:
             values = {**values, "layers": ()}  # layers belong to a model
-        given = {**_as_given(self._goal), **values}
-        goal = made(LiveOptions, given)
+        goal = made(LiveOptions, self._goal.given(True), values)
+        goal = goal.clocked(goal.clock)
         length = goal.ramp if seconds is None else seconds
         shown = self.at_without_signals(now)
         for name in values:
             new, old = getattr(goal, name), getattr(shown, name)
-            if isinstance(new, float) and isinstance(old, int | float) and new != old:
+            moving = name in goal.schedules
+            if (
+                not moving
+                and isinstance(new, float)
+                and isinstance(old, int | float)
+                and new != old
+            ):
                 self._ramps[name] = _Ramp(float(old), new, now, length)
             else:
                 self._ramps.pop(name, None)
@@ -273,7 +284,33 @@ class Controls:
         """The same as `at`, as if there were no signals."""
         with self._lock:
             moved = {k: ramp.at(now) for k, ramp in self._ramps.items()}
-            return self._goal.model_copy(update=moved) if moved else self._goal
+            goal = self._scheduled(now)
+            return goal.model_copy(update=moved) if moved else goal
+
+    @property
+    def goal(self) -> LiveOptions:
+        """Where everything is sent to, schedules as such."""
+        return self._goal
+
+    def look(self, now: float) -> tuple[object, ...]:
+        """What makes a dream another one that has to grow anew.
+
+        What signals and schedules move about is the same look all the time, or it would never
+        be grown.
+        """
+        meant = self.at_without_signals(now)
+        looks = {name: getattr(meant, name) for name in ("model", "octaves", "step_size")}
+        looks["layers"] = meant.chosen_layers
+        schedules = {n: moving.text for n, moving in self._goal.schedules.items() if n in looks}
+        return tuple((looks | schedules).items())
+
+    def _scheduled(self, now: float) -> LiveOptions:
+        """The options with schedules at their values; their time counts from the beginning."""
+        goal = self._goal
+        if not goal.schedules:
+            return goal
+        passed = Fraction(max(0.0, now - self._began)).limit_denominator(1_000_000)
+        return goal.at(Moment(passed, int(passed * (goal.clock.rate or 1))))
 
     def _other_preset(self, step: int | None) -> str:
         names = [name for name in self.presets if name != self.preset]
@@ -282,10 +319,6 @@ class Controls:
         if self.preset not in self.presets:
             return self.presets[0 if step > 0 else -1]
         return self.presets[(self.presets.index(self.preset) + step) % len(self.presets)]
-
-
-def _as_given(options: LiveOptions) -> dict[str, object]:
-    return {name: getattr(options, name) for name in LiveOptions.model_fields}
 
 
 def _without(options: LiveOptions, preset: str | None) -> LiveOptions:
@@ -308,7 +341,9 @@ def _typed(name: str) -> str:
 
 
 def _is_look(name: str) -> bool:
-    return isinstance(LiveOptions.model_fields[name].json_schema_extra, dict)
+    return name in Look.model_fields and isinstance(
+        LiveOptions.model_fields[name].json_schema_extra, dict
+    )
 
 
 def _plain(control: Control, value: object) -> object:

@@ -22,10 +22,10 @@ import torch
 from streamdream import backbone
 from streamdream.dream import Dream
 from streamdream.errors import Error, ModelError
-from streamdream.frame import Flow, Image, interleaved, resize
+from streamdream.frame import Flow, Image, interleaved
 from streamdream.live.options import LiveOptions
 from streamdream.motion import Colours, OpticalFlow
-from streamdream.pipeline import Effect, State, advance, carry
+from streamdream.pipeline import Effect, State, advance, carry, resized
 
 EARLY = 0.25  # seconds after which an unfinished dream is shown
 LEAST_KEPT = 0.85  # of a dream when the next one begins, however long the last one took
@@ -275,13 +275,3 @@ def _leave_room(device: torch.device) -> None:
         me = get_native_id()  # on Linux that is for this thread only
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, me, max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
-
-
-def resized(state: State, size: tuple[int, int]) -> State:
-    """A state at another work size (h, w)."""
-    return replace(
-        state,
-        image=resize(state.image, size),
-        delta=resize(state.delta, size),
-        age=resize(state.age, size).clamp(0),
-    )

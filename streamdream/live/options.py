@@ -14,14 +14,27 @@ from typing import Annotated, ClassVar, Literal, Self
 from cyclopts import Group, Parameter
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from streamdream.options import AS_WRITTEN, COHERENCE, DREAM, Common, Rate, Size, sides, slides
+from streamdream.options import (
+    AS_WRITTEN,
+    COHERENCE,
+    DREAM,
+    Common,
+    Rate,
+    Size,
+    moves,
+    sides,
+    slides,
+)
 from streamdream.reactions import SIGNALS, Reaction, Texts, sliders
+from streamdream.schedule import Clock
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)
 OUTPUTS = Group("Outputs", sort_key=0.3)
 CONTROL = Group("Control", sort_key=0.4)
 UNATTENDED = Group("Unattended", sort_key=0.5)
+
+USUAL_RATE = 30  # pictures a second, until it is known
 
 Span = tuple[int, int]  # minutes of the day: from, to
 
@@ -49,11 +62,11 @@ class LiveOptions(Common):
 
     signals: ClassVar[tuple[str, ...]] = SIGNALS
 
-    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+    work_size: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=180,
         ge=32,
         le=4320,
-        json_schema_extra=slides(64, 480),
+        json_schema_extra=moves(64, 480),
         description="Lines dreamed at, at most: it adapts to what this machine does in time.",
     )
     flow: Annotated[Literal["dis-fast", "dis", "dis-fine", "none"], Parameter(group=COHERENCE)] = (
@@ -249,6 +262,11 @@ class LiveOptions(Common):
     def sliders(cls) -> dict[str, tuple[float, float]]:
         """Names of the numbers that can be changed while it runs, and their sliders' spans."""
         return sliders(cls)
+
+    @property
+    def clock(self) -> Clock:
+        """What frames of schedules are counted by: the pictures a second; a run has no length."""
+        return Clock(Fraction(self.fps or USUAL_RATE).limit_denominator(1000), None)
 
     @property
     def reactions(self) -> tuple[Reaction, ...]:

@@ -27,7 +27,7 @@ from streamdream.live.capture import Capture, Upright
 from streamdream.live.controls import Controls
 from streamdream.live.dreamer import Dreamer
 from streamdream.live.hours import Hours
-from streamdream.live.options import LiveOptions
+from streamdream.live.options import USUAL_RATE, LiveOptions
 from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Latencies, Pacing, Rate
 from streamdream.live.recording import recording, snapshot
@@ -38,7 +38,6 @@ from streamdream.live.status import OutputStatus, Status
 from streamdream.live.watchdog import Heart
 from streamdream.threads import Newest
 
-USUAL_RATE = 30.0  # pictures a second, until it is known
 PATIENCE = 0.05  # seconds that a window waits for a picture before it looks for keys
 LINGER = 0.1  # seconds without a picture after which the last one goes on
 TOLD = 0.5  # seconds between two looks at how it goes
@@ -322,7 +321,7 @@ class Session:
             self._aside(self._outputs.pop("record").close)
             return
         named = self._options.record or self._options.folder / "streamdream.mp4"
-        comment = self.controls.at().as_comment()
+        comment = self.controls.goal.as_comment()
         opening = recording(named, self._options.segment, comment, self.tell)
         rate = self.capture.captured_rate or 1 / self.pacing.period
         self._outputs["record"] = Output("record", opening, rate, self.tell, RECORDED_LATE)

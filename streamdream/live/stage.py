@@ -226,9 +226,7 @@ class Stage:
         """Give the dreamer, which has nothing to do, the picture that is shown now."""
         if (self.black and self._light <= 0) or (self.let_through <= 0 and options.gate != "off"):
             return
-        # What signals move about is the same look all the time, or it would never be grown.
-        meant = self._controls.at_without_signals(now)
-        look = meant.model, meant.chosen_layers, meant.octaves, meant.step_size
+        look = self._controls.look(now)
         if look != self._look:
             # Another look has a strength of its own: it grows while the old one fades.
             self._look, self._growth, self._fades = look, 0, self._state is not None

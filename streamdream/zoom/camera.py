@@ -44,20 +44,19 @@ class Rates:
     centre: tuple[float, float] = (0.5, 0.5)
 
 
-def step(rates: Callable[[float], Rates], start: float, end: float, size: Size) -> Matrix:
-    """The motion of a camera from `start` to `end` (seconds): new places to old ones, in pixels.
+def step(rates: Callable[[float], Rates], frame: int, seconds: float, size: Size) -> Matrix:
+    """The motion of a camera from a frame to the next: new places to old ones, in pixels.
 
-    `rates` are looked at MOMENTS times in between, so that a movie ends at the same place at
-    any frame rate. `size` is that of the picture (h, w).
+    That takes so many `seconds`. `rates` are looked at MOMENTS times in between, at places from
+    `frame` to `frame` + 1, so that a movie ends at the same place at any frame rate. `size` is
+    that of the picture (h, w).
     """
-    moments = [start + (end - start) * (i + 0.5) / MOMENTS for i in range(MOMENTS)]
-    found = [rates(moment) for moment in moments]
-    share = (end - start) / MOMENTS
+    found = [rates(frame + (i + 0.5) / MOMENTS) for i in range(MOMENTS)]
     if all(one == found[0] for one in found):
-        return similarity(found[0], end - start, size)
+        return similarity(found[0], seconds, size)
     total = np.eye(3)
     for one in found:
-        total = total @ similarity(one, share, size)
+        total = total @ similarity(one, seconds / MOMENTS, size)
     return total
 
 

@@ -34,6 +34,7 @@ from streamdream.run import (
     song_of,
     write_all,
 )
+from streamdream.schedule import Clock, Moment
 from streamdream.song import Song, companions_of, duration_of
 from streamdream.soundtrack import Soundtrack
 from streamdream.zoom.arrivals import Arrival
@@ -155,21 +156,23 @@ def planned(
     # A loop's next frame would be its first again; any other movie has come to its end with its
     # last one. So it ends at the same place at any rate.
     total = count if options.loop else max(count - 1, 1)
-    seconds = float(length) / total
+    seconds = length / total
     heard, reactions = None, options.reactions
     if reactions and song is None:
         raise OptionError("--react", "there is no sound to follow", "give it with --audio")
     if reactions and song is not None:
         heard = Soundtrack.of(song.input, song.zero)
 
+    options = options.clocked(Clock(rate, count))
+
     def at(moment: float, index: int) -> ZoomOptions:
-        now = options.at(Fraction(moment).limit_denominator(10**6))
+        place = Fraction(moment).limit_denominator(1000)
+        now = options.at(Moment(place * seconds, place))
         return now if heard is None else driven(now, reactions, heard.at(index / rate, 1 / rate))
 
     def ways(index: int) -> Matrix:
         """The camera's step from a frame to the next."""
-        began = index * seconds
-        return step(lambda t: rates(at(t, index)), began, began + seconds, size)
+        return step(lambda place: rates(at(place, index)), index, float(seconds), size)
 
     size: Size = start.image.shape[-2], start.image.shape[-1]
     steps = [np.eye(3), *map(ways, range(count))]
@@ -188,8 +191,8 @@ def planned(
         round(lead * rate),
         1 / rate,
         steps,
-        similarity(rates(at(0, 0)), seconds, size),
-        lambda index: at(index * seconds, index),
+        similarity(rates(at(0, 0)), float(seconds), size),
+        lambda index: at(index, index),
         arrivals,
         (begins[-1], count) if options.loop else None,
     )

@@ -18,7 +18,7 @@ from streamdream.options import (
     Size,
     Time,
     Written,
-    slides,
+    moves,
 )
 
 CAMERA = Group("Camera", sort_key=0.1)
@@ -41,46 +41,46 @@ Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 class ZoomOptions(Written):
     """All options of a zoom movie."""
 
-    zoom: Annotated[float, Parameter(group=CAMERA)] = Field(
+    zoom: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=1.25,
         ge=0.1,
         le=10,
-        json_schema_extra=slides(0.8, 2),
+        json_schema_extra=moves(0.8, 2),
         description="How many times larger things get in a second; below 1 the camera draws back.",
     )
-    rotate: Annotated[float, Parameter(group=CAMERA)] = Field(
+    rotate: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=0.0,
         ge=-720,
         le=720,
-        json_schema_extra=slides(-45, 45),
+        json_schema_extra=moves(-45, 45),
         description="Degrees a second that the picture turns clockwise.",
     )
-    pan_x: Annotated[float, Parameter(group=CAMERA)] = Field(
+    pan_x: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=0.0,
         ge=-4,
         le=4,
-        json_schema_extra=slides(-0.3, 0.3),
+        json_schema_extra=moves(-0.3, 0.3),
         description="Where the camera goes: widths of the picture a second to the right.",
     )
-    pan_y: Annotated[float, Parameter(group=CAMERA)] = Field(
+    pan_y: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=0.0,
         ge=-4,
         le=4,
-        json_schema_extra=slides(-0.3, 0.3),
+        json_schema_extra=moves(-0.3, 0.3),
         description="The same downwards, in heights.",
     )
-    centre_x: Annotated[float, Parameter(group=CAMERA)] = Field(
+    centre_x: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=0.5,
         ge=-1,
         le=2,
-        json_schema_extra=slides(0, 1),
+        json_schema_extra=moves(0, 1),
         description="The point it falls towards and turns about: 0 is the left edge, 1 the right.",
     )
-    centre_y: Annotated[float, Parameter(group=CAMERA)] = Field(
+    centre_y: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=0.5,
         ge=-1,
         le=2,
-        json_schema_extra=slides(0, 1),
+        json_schema_extra=moves(0, 1),
         description="The same: 0 is the upper edge, 1 the lower.",
     )
 
@@ -125,40 +125,40 @@ class ZoomOptions(Written):
         description="Travel through the network: from edges to objects, in a loop and back.",
     )
 
-    octaves: Annotated[int, Parameter(group=DREAM)] = Field(
+    octaves: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=4,
         ge=1,
         le=16,
-        json_schema_extra=slides(1, 6),
+        json_schema_extra=moves(1, 6),
         description="Sizes dreamed at in a picture of 270 lines; larger ones have more.",
     )
-    steps: Annotated[int, Parameter(group=DREAM)] = Field(
+    steps: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1,
         ge=0,
         le=100,
-        json_schema_extra=slides(0, 4),
+        json_schema_extra=moves(0, 4),
         description="Gradient steps per octave and frame.",
     )
-    step_size: Annotated[float, Parameter(group=DREAM)] = Field(
+    step_size: Annotated[float, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1.5,
         gt=0,
         le=64,
-        json_schema_extra=slides(0.25, 6),
+        json_schema_extra=moves(0.25, 6),
         description="Mean change of one step, in grey levels of 255, at 25 pictures a second; at "
         "other rates as much more or less.",
     )
-    strength: Annotated[float, Parameter(group=DREAM)] = Field(
+    strength: Annotated[float, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=1.0,
         ge=0,
         le=4,
-        json_schema_extra=slides(0, 2),
+        json_schema_extra=moves(0, 2),
         description="How much it dreams, of the step size; with 0 the camera only moves.",
     )
-    work_size: Annotated[int, Parameter(group=DREAM)] = Field(
+    work_size: Annotated[int, Parameter(group=DREAM, **AS_WRITTEN)] = Field(
         default=4320,
         ge=32,
         le=4320,
-        json_schema_extra=slides(64, 1080),
+        json_schema_extra=moves(64, 1080),
         description="Lines dreamed at, at most (columns of a portrait). Fewer take less time, "
         "and the finest detail.",
     )
