@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -67,6 +67,14 @@ class State:
     age: Mask
     governor: Governor
 
+    def moved(self, seconds: Fraction) -> State:
+        """The same, so much later."""
+        return replace(self, time=self.time + seconds, governor=self.governor.moved(seconds))
+
+
+Settle = Callable[[Frame, State], State]
+"""Has the last word on a frame's state: what it gives is shown, and carried on."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -105,6 +113,7 @@ def redraw(
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
     waiting: Callable[[], None] | None = None,
+    settle: Settle | None = None,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
@@ -128,6 +137,8 @@ def redraw(
             if not torch.isfinite(state.delta).all():
                 cure = "use --precision fp32 or a smaller --step-size"
                 raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
+            if settle is not None:
+                state = settle(frame, state)
             dreamed = composite(frame.pixels, state.delta, now.strength)
             yield arranged(frame, dreamed, now.view)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,16 +18,19 @@ from streamdream import backbone
 from streamdream.animation import AnimationSink
 from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
+from streamdream.companions import Companions
 from streamdream.dream import Dream
 from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import check_file, locate
+from streamdream.loops import Loop, check_loop
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pictures import PictureSink, RowSink
-from streamdream.pipeline import Picture, redraw
+from streamdream.ping_pong import there_and_back
+from streamdream.pipeline import Picture, Settle, redraw
 from streamdream.sinks import Sink, Stopped
 from streamdream.sources import VideoSource
 from streamdream.threads import Behind
@@ -71,13 +76,27 @@ class Silent:
 
 @dataclass
 class Outcome:
-    """What a run did: `frames` written in `seconds`, to `path` (None: a window)."""
+    """What a run did: `frames` written in `seconds`, to `path` (None: a window).
+
+    `led` frames were dreamed before the first, for a loop to begin where it ends.
+    """
 
     frames: int
     seconds: float
     path: Path | None
     complete: bool
     counts: Counts
+    led: int = 0
+
+
+def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:
+    """How many frames a run dreams and writes, about; None if that is unknown."""
+    if loop is not None:
+        lead = loop.lead(options) / loop.period
+        return loop.length + round(lead * loop.length)
+    if options.ping_pong and info.frames is not None:
+        return max(info.frames, 2 * info.frames - 2)
+    return info.frames
 
 
 def choose_device(name: str) -> torch.device:
@@ -114,32 +133,56 @@ def dream_file(
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
         reading = replace(reading, profiled=is_picture(target))
-    with VideoSource(
-        source, options.start, options.end, options.frames, options.fitted_size, reading
-    ) as frames:
+    part = options.start, options.end, options.frames, options.fitted_size, reading
+    with VideoSource(source, *part) as frames:
+        check_loop(options, frames)
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
         info = arranged_info(frames.info, options.view)
-        opened = open_sink(target, frames, options, info, listener.finish)
+        beside, left_out = frames.companions, list[str]()
+        if options.ping_pong or options.loop_blend is not None:
+            beside, left_out = beside.apart()
+        opened = open_sink(target, frames, options, info, listener.finish, beside)
+        motion, loop = OpticalFlow(options.flow), None
+        if options.loop or options.loop_blend is not None:
+            loop = Loop.of(partial(VideoSource, source, *part), options, motion)
         for notice in frames.notices:
             listener.notice(notice)
+        if left_out:
+            told = f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
+            listener.notice(told)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
-        effect, motion = Dream(network), OpticalFlow(options.flow)
+        effect = Dream(network)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
-        listener.begin(info)
+        listener.begin(replace(info, frames=frames_to_come(info, options, loop)))
         sink = opened()
 
         def watch(frame: Frame, picture: Picture) -> None:
             sink.watch(frame, picture)
-            listener.step(outcome.frames, frames.counts)
+            waiting()
 
         def waiting() -> None:
-            listener.step(outcome.frames, frames.counts)
+            listener.step(outcome.led + outcome.frames, frames.counts)
 
-        redrawn = redraw(frames, options, effect, motion, device, watch, waiting)
+        def leading() -> None:
+            outcome.led += 1
+            waiting()
+
+        def dreamed(
+            stream: Iterable[Frame], settle: Settle | None = None
+        ) -> Generator[Frame, None, None]:
+            return redraw(stream, options, effect, motion, device, watch, waiting, settle)
+
+        folder = None if target in (None, STDOUT) else target.absolute().parent
+        if loop is not None:
+            redrawn = loop.redrawn(frames, options, dreamed, folder, leading)
+        else:
+            redrawn = dreamed(frames)
+        if options.ping_pong:
+            redrawn = there_and_back(redrawn, 1 / (info.rate or Fraction(25)), folder)
         return write_all(redrawn, sink, outcome, listener, device)
 
 
@@ -164,7 +207,7 @@ def write_all(
                 for frame in frames:
                     sink.write(frame)
                     outcome.frames += 1
-                    listener.step(outcome.frames, outcome.counts)
+                    listener.step(outcome.led + outcome.frames, outcome.counts)
         for notice in sink.notices[len(told) :]:
             listener.notice(notice)
     except Stopped:
@@ -198,10 +241,15 @@ def open_sink(
     options: Options,
     info: VideoInfo,
     tell: Callable[[str], None] | None = None,
+    companions: Companions | None = None,
 ) -> Callable[[], Sink]:
-    """What opens the sink for frames as `info` tells; what is wrong with it is found before."""
+    """What opens the sink for frames as `info` tells; what is wrong with it is found before.
+
+    `companions` go along instead of the source's own.
+    """
     comment = options.as_comment()
-    also = [f"{s.type} stream {s.index}" for s in source.companions.streams]
+    beside = companions or source.companions
+    also = [f"{s.type} stream {s.index}" for s in beside.streams]
     if target is None:
         from streamdream.window import Window
 
@@ -209,9 +257,7 @@ def open_sink(
         return lambda: window
     if is_video(target):
         how = options.codec, options.crf, options.encoder_preset
-        return lambda: Behind(
-            VideoSink(target, info, source.companions, *how, comment, options.hardware)
-        )
+        return lambda: Behind(VideoSink(target, info, beside, *how, comment, options.hardware))
     if is_row(target):
         check_size(target, options.most_bytes, moving=False)
         return lambda: Behind(RowSink(target, info, also, comment))
