@@ -13,6 +13,8 @@ left out, and fade into its last ones instead.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -27,7 +29,7 @@ import numpy as np
 from streamdream.errors import OptionError, SourceError
 from streamdream.frame import Alpha, Delta, Frame, interleaved, planes, to_image, white, work_size
 from streamdream.governor import rms
-from streamdream.motion import Motion
+from streamdream.motion import Motion, warp
 from streamdream.options import Options
 from streamdream.pipeline import Settle, State
 from streamdream.sinks import write_error
@@ -36,7 +38,12 @@ from streamdream.sources import Glimpse, VideoSource
 LEAD = 3  # s; a dream has settled by then
 SEAM = 1  # s that one dream takes to become the other
 SHARE = 3  # the seam is no longer than this part of a loop
+ROUGH, UNSEEN = 2, 2  # times, and grey levels, that a jump is larger than other changes
 IN_MEMORY = 2**26  # bytes of deltas; from there on they wait on the disk
+
+ALONE = "one picture is no loop"
+ASTRAY = "its last frame does not lead to its first"
+CURE = "use --loop-blend 1 or --ping-pong"
 
 Redraw = Callable[[Iterator[Frame], Settle | None], Generator[Frame, None, None]]
 """What dreams frames, as pipeline.redraw does."""
@@ -47,7 +54,7 @@ def check_loop(options: Options, source: VideoSource) -> None:
     if options.loop_kind is None:
         return
     if source.info.still or 1 in (options.frames, source.info.frames):
-        raise OptionError(options.loop_kind, "one picture is no loop", "leave it out")
+        raise OptionError(options.loop_kind, ALONE, "leave it out")
     given = source.input
     file = given.path is not None and given.path.is_file()
     endless = given.piped or source.info.frames is None
@@ -63,7 +70,8 @@ class Loop:
     `again` gives the part from its beginning, as often as it is called. It has `count` frames;
     of these the first `head` are left out, and fade into the last `head` instead. Times are the
     source's: `begin` when the first frame that is not left out is shown, `last` when the last
-    one is, `until` when that ends; `shift` is what they are moved by towards 0.
+    one is, `until` when that ends; `shift` is what they are moved by towards 0. `rough` that the
+    last frame leads to the first worse than frames of this source do.
     """
 
     again: Callable[[], VideoSource]
@@ -73,6 +81,7 @@ class Loop:
     last: Fraction
     until: Fraction
     shift: Fraction
+    rough: bool = False
 
     @staticmethod
     def of(again: Callable[[], VideoSource], options: Options, motion: Motion) -> Loop:
@@ -85,24 +94,30 @@ class Loop:
         with again() as source:
             first: Frame | None = None
             begin: Glimpse | None = None
-            final: Glimpse | None = None
-            for final in source.skim():
-                first = first or final.frame()
-                if begin is None and final.time >= first.time + blend:
-                    begin = final
+            latest: deque[Glimpse] = deque(maxlen=2)
+            for glimpse in source.skim():
+                first = first or glimpse.frame()
+                if begin is None and glimpse.time >= first.time + blend:
+                    begin = glimpse
+                latest.append(glimpse)
             assert first is not None
-            assert final is not None
-            last = final.frame()
+            if len(latest) < 2:
+                raise OptionError(str(options.loop_kind), ALONE, "leave it out")
+            before, last = (glimpse.frame() for glimpse in latest)
             usual = 1 / (source.info.rate or Fraction(25))
             until = last.time + (last.duration or usual)
             if begin is None or blend > (until - first.time) / 2:
                 told = f"is more than half of the {float(until - first.time):.3g} s that there are"
                 raise OptionError(str(options.loop_kind), told, "give fewer seconds")
-            if not blend and cut_between(last, first, options, motion):
-                reason = "its last frame does not lead to its first"
-                raise SourceError(source.input.label, reason, "use --loop-blend 1 or --ping-pong")
-        shift = begin.time - first.time
-        return Loop(again, last.index + 1, begin.index, begin.time, last.time, until, shift)
+            rest = None if blend else unexplained(last, first, options, motion)
+            if rest == math.inf:
+                raise SourceError(source.input.label, ASTRAY, CURE)
+            usual_rest = unexplained(before, last, options, motion)
+        return Loop(
+            again, last.index + 1, begin.index, begin.time, last.time, until,
+            shift=begin.time - first.time,
+            rough=rest is not None and rest > ROUGH * usual_rest + UNSEEN,
+        )  # fmt: skip
 
     @property
     def length(self) -> int:
@@ -251,13 +266,15 @@ def between(one: Delta, other: Delta, share: float) -> Delta:
     return mixture * (strength / rms(mixture).clamp_min(1e-6)).clamp_max(2)
 
 
-def cut_between(last: Frame, first: Frame, options: Options, motion: Motion) -> bool:
-    """Whether no motion leads from the `last` frame to the `first`."""
-    before, now = (
+def unexplained(before: Frame, now: Frame, options: Options, motion: Motion) -> float:
+    """What of `now` is not `before` moved, in mean grey levels of 255; infinite behind a cut."""
+    was, image = (
         to_image(f.pixels, work_size(f.pixels.shape[:2], options.at(f.time).lines))
-        for f in (last, first)
+        for f in (before, now)
     )
-    return now.shape != before.shape or motion.between(now, before).cut
+    if was.shape != image.shape or (movement := motion.between(image, was)).cut:
+        return math.inf
+    return 255 * float((warp(was, movement.flow) - image).abs().mean())
 
 
 def mixed(one: Frame, other: Frame, share: float) -> Frame:

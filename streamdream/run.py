@@ -25,7 +25,7 @@ from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, 
 from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import check_file, locate
-from streamdream.loops import Loop, check_loop
+from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
 from streamdream.pictures import PictureSink, RowSink
@@ -150,6 +150,8 @@ def dream_file(
             loop = Loop.of(partial(VideoSource, source, *part), options, motion)
         for notice in frames.notices:
             listener.notice(notice)
+        if loop is not None and loop.rough:
+            listener.notice(f"{ASTRAY} without a jump; {CURE} to have none")
         if left_out:
             told = f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
             listener.notice(told)

@@ -100,7 +100,7 @@ class VideoSource:
         return (glimpse.frame() for glimpse in self.skim())
 
     def skim(self) -> Generator[Glimpse, None, None]:
-        """The same, each converted only if its frame is asked for before the next one."""
+        """The same, each converted only when its frame is asked for."""
         self._reading_now = self._glimpses()
         return self._reading_now
 

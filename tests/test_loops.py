@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
-from collections.abc import Callable, Generator, Iterator
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -31,8 +36,8 @@ from streamdream.motion import OpticalFlow, warp
 from streamdream.options import Options
 from streamdream.ping_pong import Spool, there_and_back
 from streamdream.pipeline import Carried, Picture, State
-from streamdream.run import Outcome, Silent, dream_file
-from streamdream.settings import build
+from streamdream.run import Silent, dream_file
+from streamdream.settings import Flags, build, chosen
 from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 
@@ -240,7 +245,8 @@ def test_without_memory_a_loop_is_what_it_is_anyway(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("brightened")
 @pytest.mark.parametrize(
-    ("more", "frames"), [({"loop": True}, 24), ({"loop_blend": 0.24}, 18), ({"ping_pong": True}, 46)]
+    ("more", "frames"),
+    [({"loop": True}, 24), ({"loop_blend": 0.24}, 18), ({"ping_pong": True}, 46)],
 )
 def test_progress_comes_to_its_end(tmp_path: Path, more: dict[str, object], frames: int) -> None:
     told = Told()
@@ -344,3 +350,177 @@ def test_pictures_loop_as_well(tmp_path: Path, name: str, more: dict[str, object
         with Photo.open(tmp_path / name) as made:
             assert getattr(made, "n_frames", 1) == wanted
     assert not list(tmp_path.glob("*.part*"))
+
+
+def jumping(path: Path) -> Path:
+    """Ends in another place than it began, by cut."""
+    paint = panorama(36)
+
+    def dark(index: int) -> np.ndarray:
+        return paint(index) if index < 18 else 255 - paint(index)[:, ::-1]
+
+    return Film(dark, range(24), options=EXACT, pixel_format="yuv444p").write(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "told"),
+    [
+        ({"loop": True}, SourceError,
+         r"its last frame does not lead to its first; use --loop-blend 1 or --ping-pong"),
+        ({"loop_blend": 0.6}, OptionError,
+         r"--loop-blend 0.6: is more than half of the 0.96 s that there are; give fewer seconds"),
+        ({"loop_blend": 30.0}, OptionError, r"--loop-blend 30: is more than half"),
+        ({"loop": True, "frames": 1}, OptionError, r"--loop: one picture is no loop; leave it out"),
+        ({"loop_blend": 1.0, "frames": 1}, OptionError, r"--loop-blend 1: one picture is no loop"),
+        ({"ping_pong": True, "frames": 1}, OptionError, r"--ping-pong: one picture is no loop"),
+        ({"loop": True, "end": Fraction(1, 50)}, OptionError, r"--loop: one picture is no loop"),
+    ],
+)  # fmt: skip
+def test_what_cannot_loop_is_told_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, object], kind: type[Error], told: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("streamdream.backbone.load", lambda *_: pytest.fail("it was loaded"))
+    source = jumping(tmp_path / "in.mp4")
+    with pytest.raises(kind, match=told):
+        dream_file(source, tmp_path / "out.mp4", like(**more))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_photo_is_no_loop(tmp_path: Path) -> None:
+    Photo.fromarray(panorama(36)(0)).save(tmp_path / "in.png")
+    with pytest.raises(OptionError, match="--ping-pong: one picture is no loop"):
+        dream_file(tmp_path / "in.png", tmp_path / "out.png", like(ping_pong=True))
+
+
+@pytest.mark.parametrize("other", [{"loop_blend": 1.0}, {"ping_pong": True}])
+def test_a_loop_is_of_one_kind(other: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="only one of --loop, --loop-blend and --ping-pong"):
+        build({"loop": True, **other})
+    # What a file says and what is typed meet only in the end.
+    with pytest.raises(OptionError, match="only one of"):
+        chosen(Options, Flags(**other), like={"loop": True})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_blend_takes_time(seconds: float) -> None:
+    with pytest.raises(OptionError, match="--loop-blend"):
+        build({"loop_blend": seconds})
+
+
+def piped(source: Path, target: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "streamdream", "-", "-o", str(target), *options]
+    with open(source, "rb") as given:
+        return subprocess.run(command, stdin=given, capture_output=True, check=False)
+
+
+def test_what_comes_once_cannot_be_read_twice(tmp_path: Path) -> None:
+    source = looping(tmp_path / "in.mkv", 12)
+    for options in (["--loop"], ["--loop-blend", "0.1"]):
+        found = piped(source, tmp_path / "out.mkv", *options)
+        assert found.returncode == SourceError.exit_code
+        assert found.stderr.decode() == (
+            f"streamdream: error: standard input: comes only once, {' '.join(options)} reads it "
+            "twice; save it as a file first, or use --ping-pong\n"
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_a_named_pipe_comes_once_too(tmp_path: Path) -> None:
+    source = looping(tmp_path / "in.mkv", 12)
+    os.mkfifo(tmp_path / "pipe.mkv")
+    feeder = Thread(
+        target=lambda: (tmp_path / "pipe.mkv").write_bytes(source.read_bytes()), daemon=True
+    )
+    feeder.start()
+    with pytest.raises(SourceError, match="comes only once, --loop reads it twice"):
+        dream_file(tmp_path / "pipe.mkv", tmp_path / "out.mkv", like(loop=True))
+
+
+@pytest.mark.usefixtures("brightened")
+def test_a_jump_in_the_source_is_told_of(tmp_path: Path) -> None:
+    paint = panorama(48)
+
+    def lit(index: int) -> np.ndarray:
+        light = np.linspace(0, 6 * index, 128)[None, :, None]
+        return np.clip(paint(index) * 0.6 + light, 0, 255).astype(np.uint8)
+
+    source = Film(lit, range(12), options=EXACT, pixel_format="yuv444p").write(tmp_path / "in.mp4")
+    told = Told()
+    dream_file(source, tmp_path / "out.mp4", like(loop=True), told)
+    line = "its last frame does not lead to its first without a jump; use --loop-blend 1 or "
+    assert told.notices == [line + "--ping-pong to have none"]
+
+
+class Full(io.BytesIO):
+    """A file on a disk without room."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("brightened")
+@pytest.mark.parametrize(
+    ("more", "where", "what"),
+    [
+        ({"ping_pong": True}, "streamdream.ping_pong.TemporaryFile", "frames that wait"),
+        ({"loop": True}, "streamdream.loops.SpooledTemporaryFile", "dream that waits"),
+    ],
+)
+def test_a_full_disk_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, object], where: str, what: str,
+) -> None:  # fmt: skip
+    source = looping(tmp_path / "in.mp4", 24)
+    monkeypatch.setattr(where, lambda *_, **__: Full())
+    with pytest.raises(SinkError, match=rf"{what}.*: cannot be written \(the disk is full\)"):
+        dream_file(source, tmp_path / "out.mp4", like(**more))
+    left = {p.name for p in tmp_path.iterdir()} - {"in.mp4"}
+    assert left == ({"out.part.mp4"} if "ping_pong" in more else set())
+
+
+class Stopping(Silent):
+    """A listener that stops the run after so many frames."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+    def step(self, frames: int, counts: Counts) -> None:
+        if frames >= self.frames:
+            raise Stopped
+
+
+@pytest.mark.usefixtures("brightened")
+@pytest.mark.parametrize("after", [5, 20])
+def test_a_stopped_way_leaves_what_was_done(tmp_path: Path, after: int) -> None:
+    source = looping(tmp_path / "in.mp4", 12)
+    outcome = dream_file(source, tmp_path / "out.mp4", like(ping_pong=True), Stopping(after))
+    assert (outcome.frames, outcome.complete) == (after, False)
+    assert len(frame_times(tmp_path / "out.part.mp4")) == after
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.part.mp4"]
+
+
+@pytest.mark.usefixtures("brightened")
+@pytest.mark.parametrize(("after", "left"), [(5, 0), (30, 6)])
+def test_a_stopped_loop_leaves_what_was_done(tmp_path: Path, after: int, left: int) -> None:
+    source = looping(tmp_path / "in.mp4", 24)
+    outcome = dream_file(source, tmp_path / "out.mkv", like(loop=True), Stopping(after))
+    assert (outcome.frames, outcome.complete) == (left, False)
+    assert [p.name for p in tmp_path.glob("out*")] == ["out.part.mkv"] * bool(left)
+
+
+def test_frames_wait_on_the_disk_not_in_memory(tmp_path: Path) -> None:
+    def noise() -> Generator[Frame, None, None]:
+        rng = np.random.default_rng(0)
+        for index in range(60):
+            pixels = rng.integers(0, 256, (360, 640, 3), dtype=np.uint8)
+            yield Frame(pixels, Fraction(index, 25), index)
+
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in there_and_back(noise(), Fraction(1, 25), tmp_path))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 118
+    assert most < 12 * 360 * 640 * 3
