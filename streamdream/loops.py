@@ -56,9 +56,8 @@ def check_loop(options: Options, source: VideoSource) -> None:
     if source.info.still or 1 in (options.frames, source.info.frames):
         raise OptionError(options.loop_kind, ALONE, "leave it out")
     given = source.input
-    file = given.path is not None and given.path.is_file()
-    endless = given.piped or source.info.frames is None
-    if not options.ping_pong and not file and not given.files and endless:
+    endless = not given.all_files and source.info.frames is None
+    if (given.piped or endless) and not options.ping_pong:
         cure = "save it as a file first, or use --ping-pong"
         raise SourceError(given.label, f"comes only once, {options.loop_kind} reads it twice", cure)
 

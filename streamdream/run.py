@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -89,6 +89,14 @@ class Outcome:
     led: int = 0
 
 
+def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> Iterator[str]:
+    """What a person should know of a loop that leaves these out."""
+    if loop is not None and loop.rough:
+        yield f"{ASTRAY} without a jump; {CURE} to have none"
+    if left_out:
+        yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
+
+
 def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:
     """How many frames a run dreams and writes, about; None if that is unknown."""
     if loop is not None:
@@ -148,13 +156,8 @@ def dream_file(
         motion, loop = OpticalFlow(options.flow), None
         if options.loop or options.loop_blend is not None:
             loop = Loop.of(partial(VideoSource, source, *part), options, motion)
-        for notice in frames.notices:
+        for notice in [*frames.notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
-        if loop is not None and loop.rough:
-            listener.notice(f"{ASTRAY} without a jump; {CURE} to have none")
-        if left_out:
-            told = f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
-            listener.notice(told)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
         effect = Dream(network)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
