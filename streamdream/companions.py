@@ -77,6 +77,14 @@ class Companions:
         self.streams = [song.stream, *(s for s in self.streams if s.type != "audio")]
         self._song = song
 
+    def apart(self) -> tuple[Companions, list[str]]:
+        """Only what is not played along with the pictures, and the names of what is."""
+        rest = Companions()
+        rest.metadata, rest.picture_metadata = self.metadata, self.picture_metadata
+        rest.left_out = self.left_out
+        played = [f"{s.type} stream {s.index}" for s in self.streams]
+        return rest, played + ["chapters"] * bool(self.chapters)
+
     def forget(self) -> None:
         """Drop what is waiting."""
         self._waiting.clear()

@@ -86,7 +86,7 @@ class Formula:
             return found
         return Formula(text, found.names, ast.Constant(found.at(0.0, 0, 0.0)))
 
-    def at(self, seconds: float, frame: int, progress: float) -> float:
+    def at(self, seconds: float, frame: float, progress: float) -> float:
         """Its value, infinite where it is too large, nan where it has none (as 1/t at 0)."""
         try:
             return self._value(seconds, frame, progress)
@@ -95,7 +95,7 @@ class Formula:
         except (ArithmeticError, ValueError, TypeError, RecursionError):
             return math.nan
 
-    def _value(self, seconds: float, frame: int, progress: float) -> float:
+    def _value(self, seconds: float, frame: float, progress: float) -> float:
         if isinstance(self._tree, ast.Constant):
             return float(self._tree.value)  # type: ignore[arg-type]
         moving = {"t": seconds, "f": float(frame), "p": progress}

@@ -104,6 +104,10 @@ class Governor:
         effort = (self.effort * (goal / now) ** RATE).clamp(*EFFORT)
         return replace(self, effort=effort, look=Look(time, goal, self.room, age))
 
+    def moved(self, seconds: Fraction) -> Governor:
+        """The same, so much later."""
+        return replace(self, look=replace(self.look, time=self.look.time + seconds))
+
 
 def rms(delta: Delta) -> Scalar:
     """The root mean square of a delta (3, h, w)."""

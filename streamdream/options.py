@@ -432,6 +432,21 @@ class Options(Written):
         description="Size that the result is fitted into, as 640x360; its shape stays. "
         "Default: the source's.",
     )
+    loop: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
+        default=False,
+        description="For a source that loops, its last frame leading to its first: so does the "
+        "dream.",
+    )
+    loop_blend: Annotated[float | None, Parameter(group=OUTPUT, metavar="SECONDS")] = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="Make a loop of a source that does not: so many seconds of its beginning "
+        "are left out and fade into its end, and it is dreamed as by --loop.",
+    )
+    ping_pong: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
+        default=False, description="Add the same frames once more, backwards: a loop of any source."
+    )
     view: Annotated[Literal["dream", "side", "split"], Parameter(group=OUTPUT)] = Field(
         default="dream",
         description="The dream alone, side by side with its source, or its right half only.",
@@ -444,6 +459,19 @@ class Options(Written):
                 f"--end {float(self.end):g} is not after --start {float(self.start):g}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_loop(self) -> Self:
+        if self.loop + (self.loop_blend is not None) + self.ping_pong > 1:
+            raise ValueError("only one of --loop, --loop-blend and --ping-pong can be given")
+        return self
+
+    @property
+    def loop_kind(self) -> str | None:
+        """The option by which the result is to loop, as it is typed; None if it is not."""
+        if self.loop_blend is not None:
+            return f"--loop-blend {self.loop_blend:g}"
+        return "--loop" if self.loop else "--ping-pong" if self.ping_pong else None
 
     @property
     def exact_rate(self) -> Fraction:

@@ -86,6 +86,14 @@ class State:
     age: Mask
     governor: Governor
 
+    def moved(self, seconds: Fraction) -> State:
+        """The same, so much later."""
+        return replace(self, time=self.time + seconds, governor=self.governor.moved(seconds))
+
+
+Settle = Callable[[Frame, State], State]
+"""Has the last word on a frame's state: what it gives is shown, and carried on."""
+
 
 @dataclass(frozen=True)
 class Carried:
@@ -125,6 +133,7 @@ def redraw(
     watch: Watch | None = None,
     waiting: Callable[[], None] | None = None,
     drive: Drive = undriven,
+    settle: Settle | None = None,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
@@ -148,6 +157,8 @@ def redraw(
             if not torch.isfinite(state.delta).all():
                 cure = "use --precision fp32 or a smaller --step-size"
                 raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
+            if settle is not None:
+                state = settle(frame, state)
             dreamed = composite(frame.pixels, state.delta, now.strength)
             yield arranged(frame, dreamed, now.view)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,10 +25,12 @@ from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, 
 from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
+from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
-from streamdream.pipeline import Drive, Picture, redraw, undriven
+from streamdream.ping_pong import there_and_back
+from streamdream.pipeline import Drive, Picture, Settle, redraw, undriven
 from streamdream.reactions import driven
 from streamdream.schedule import Clock
 from streamdream.sinks import Sink, Stopped
@@ -77,13 +80,35 @@ class Silent:
 
 @dataclass
 class Outcome:
-    """What a run did: `frames` written in `seconds`, to `path` (None: a window)."""
+    """What a run did: `frames` written in `seconds`, to `path` (None: a window).
+
+    `led` frames were dreamed before the first, for a loop to begin where it ends.
+    """
 
     frames: int
     seconds: float
     path: Path | None
     complete: bool
     counts: Counts
+    led: int = 0
+
+
+def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> Iterator[str]:
+    """What a person should know of a loop that leaves these out."""
+    if loop is not None and loop.rough:
+        yield f"{ASTRAY} without a jump; {CURE} to have none"
+    if left_out:
+        yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
+
+
+def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:
+    """How many frames a run dreams and writes, about; None if that is unknown."""
+    if loop is not None:
+        lead = loop.lead(options) / loop.period
+        return loop.length + round(lead * loop.length)
+    if options.ping_pong and info.frames is not None:
+        return max(info.frames, 2 * info.frames - 2)
+    return info.frames
 
 
 def choose_device(name: str) -> torch.device:
@@ -120,41 +145,70 @@ def dream_file(
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
         reading = replace(reading, profiled=is_picture(target))
-    with (
-        VideoSource(
-            source, options.start, options.end, options.frames, options.fitted_size, reading
-        ) as frames,
-        song_of(options, frames.begins) as song,
-    ):
+    part = options.start, options.end, options.frames, options.fitted_size, reading
+    with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
         options = options.clocked(Clock(frames.info.rate, frames.info.frames))
-        if song is not None:
-            frames.companions.sing(song)
+        check_loop(options, frames)
         device = choose_device(options.device)
         precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision})
         info = arranged_info(frames.info, options.view)
+        beside, left_out = _beside(frames.companions, options, song)
         one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
-        opened = open_sink(target, info, frames.companions, options, title, one, listener.finish)
-        drive = drive_of(options, frames, song)
-        for notice in [*frames.notices, *song_notices(options.audio, target, info)]:
+        opened = open_sink(target, info, beside, options, title, one, listener.finish)
+        motion, loop = OpticalFlow(options.flow), None
+        if options.loop or options.loop_blend is not None:
+            loop = Loop.of(partial(VideoSource, source, *part), options, motion)
+            options = options.clocked(Clock(frames.info.rate, loop.length))
+        drive = drive_of(options, frames, song, Fraction(0) if loop is None else loop.shift)
+        notices = [*frames.notices, *song_notices(options.audio, target, info)]
+        for notice in [*notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
         network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
-        effect, motion = Dream(network), OpticalFlow(options.flow)
+        effect = Dream(network)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
-        listener.begin(info)
+        listener.begin(replace(info, frames=frames_to_come(info, options, loop)))
         sink = opened()
 
         def watch(frame: Frame, picture: Picture) -> None:
             sink.watch(frame, picture)
-            listener.step(outcome.frames, frames.counts)
+            waiting()
 
         def waiting() -> None:
-            listener.step(outcome.frames, frames.counts)
+            listener.step(outcome.led + outcome.frames, frames.counts)
 
-        redrawn = redraw(frames, options, effect, motion, device, watch, waiting, drive)
+        def leading() -> None:
+            outcome.led += 1
+            waiting()
+
+        def dreamed(
+            stream: Iterable[Frame], settle: Settle | None = None
+        ) -> Generator[Frame, None, None]:
+            return redraw(stream, options, effect, motion, device, watch, waiting, drive, settle)
+
+        folder = None if target in (None, STDOUT) else target.absolute().parent
+        if loop is not None:
+            redrawn = loop.redrawn(frames, options, dreamed, folder, leading)
+        else:
+            redrawn = dreamed(frames)
+        if options.ping_pong:
+            redrawn = there_and_back(redrawn, 1 / (info.rate or Fraction(25)), folder)
         return write_all(redrawn, sink, outcome, listener, device)
+
+
+def _beside(
+    companions: Companions, options: Options, song: Song | None
+) -> tuple[Companions, list[str]]:
+    """What goes along with the pictures of a run, and the names of what does not fit them."""
+    left_out: list[str] = []
+    if options.ping_pong or options.loop_blend is not None:
+        companions, left_out = companions.apart()
+    if song is not None:
+        companions.sing(song)
+        left_out = [name for name in left_out if not name.startswith("audio")]
+    return companions, left_out
 
 
 def write_all(
@@ -178,7 +232,7 @@ def write_all(
                 for frame in frames:
                     sink.write(frame)
                     outcome.frames += 1
-                    listener.step(outcome.frames, outcome.counts)
+                    listener.step(outcome.led + outcome.frames, outcome.counts)
         for notice in sink.notices[len(told) :]:
             listener.notice(notice)
     except Stopped:
@@ -207,8 +261,12 @@ def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song |
     return nullcontext() if options.audio is None else Song(options.audio, begins)
 
 
-def drive_of(options: Options, source: VideoSource, song: Song | None) -> Drive:
+def drive_of(
+    options: Options, source: VideoSource, song: Song | None, since: Fraction = Fraction(0)
+) -> Drive:
     """What moves the options that follow the sound: the song's, else the source's own.
+
+    The result begins `since` seconds after the source.
 
     Raises OptionError where there is none, SourceError where it cannot be heard.
     """
@@ -219,7 +277,9 @@ def drive_of(options: Options, source: VideoSource, song: Song | None) -> Drive:
         raise OptionError("--react", "what is piped in cannot be heard before it is dreamed", cure)
     if song is None and all(s.type != "audio" for s in source.companions.streams):
         raise OptionError("--react", f"{source.input.label} has no sound to follow", cure)
-    given, zero = (source.input, source.shift) if song is None else (song.input, song.zero)
+    given, zero = source.input, source.shift + since
+    if song is not None:
+        given, zero = song.input, song.zero
     heard, reactions = Soundtrack.of(given, zero), options.reactions
     usual = 1 / (source.info.rate or Fraction(25))
 

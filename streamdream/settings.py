@@ -38,6 +38,10 @@ class Flags(Options):
     def _in_order(self) -> Self:
         return self
 
+    @model_validator(mode="after")
+    def _one_loop(self) -> Self:
+        return self
+
 
 def preset_names() -> tuple[str, ...]:
     """The presets that come with the package."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from heapq import heappop, heappush
 from itertools import chain, repeat
 from pathlib import Path
@@ -32,6 +33,15 @@ ENDS_EARLY = 2  # pictures; less is rounding in the file's header
 SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """A frame that is decoded and not yet converted: its `time` and `index`, as Frame's."""
+
+    time: Fraction
+    index: int
+    frame: Callable[[], Frame]
 
 
 class VideoSource:
@@ -65,7 +75,7 @@ class VideoSource:
         self.notices = self._reader.notices
         self.companions = Companions()
         self._wanted = frames
-        self._reading_now: Generator[Frame, None, None] | None = None
+        self._reading_now: Generator[Glimpse, None, None] | None = None
         try:
             self._origin = self._reader.origin
             self._from = None if start is None else self._origin + start
@@ -87,10 +97,14 @@ class VideoSource:
 
     def __iter__(self) -> Generator[Frame, None, None]:
         """Frames in order, with increasing times."""
-        self._reading_now = self._frames()
+        return (glimpse.frame() for glimpse in self.skim())
+
+    def skim(self) -> Generator[Glimpse, None, None]:
+        """The same, each converted only when its frame is asked for."""
+        self._reading_now = self._glimpses()
         return self._reading_now
 
-    def _frames(self) -> Generator[Frame, None, None]:
+    def _glimpses(self) -> Generator[Glimpse, None, None]:
         self.companions.begin()
         pictures = chain([self._first], self._pictures)
         end = self._origin
@@ -103,7 +117,7 @@ class VideoSource:
             end = time + self._shift + (duration or self._reader.usual)
             if final:
                 self._until = self._feed.end = end
-            yield self._frame(picture, time, index, duration)
+            yield Glimpse(time, index, partial(self._frame, picture, time, index, duration))
             if final:
                 break
         else:
