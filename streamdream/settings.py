@@ -10,6 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -43,20 +44,27 @@ class Flags(Options):
         return self
 
 
-def preset_names() -> tuple[str, ...]:
-    """The presets that come with the package."""
+def preset_names(kind: type[Look] = Options) -> tuple[str, ...]:
+    """The presets that come with the package for such a run."""
+    return tuple(sorted(p.name[:-5] for p in _presets(kind).iterdir() if p.name.endswith(".toml")))
+
+
+def _presets(kind: type[Look]) -> Traversable:
     folder = resources.files("streamdream") / "presets"
-    return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")))
+    return folder / kind.command if kind.command else folder
 
 
-Preset = Annotated[
-    str | None,
-    Parameter(
-        group=SETTINGS,
-        help=f"A look: {', '.join(preset_names())}, or the path of a TOML file; several in turn as "
-        '"0: eyes, 10s: engraving".',
-    ),
-]
+def preset_help(kind: type[Look]) -> str:
+    """What `--help` says of presets."""
+    names = ", ".join(preset_names(kind))
+    first, *_, last = preset_names(kind)
+    return (
+        f"A look: {names}, or the path of a TOML file; several in turn as "
+        f'"0: {first}, 10s: {last}".'
+    )
+
+
+Preset = Annotated[str | None, Parameter(group=SETTINGS, help=preset_help(Options))]
 Config = Annotated[
     Path | None,
     Parameter(group=SETTINGS, help="TOML file with any of the options, as: work-size = 180."),
@@ -67,8 +75,11 @@ Like = Annotated[
 ]
 
 
-def recorded(text: str, place: str) -> dict[str, object]:
-    """The look that `Look.as_comment` wrote somewhere into a text; raises OptionError if none."""
+def recorded(text: str, place: str, kind: type[Look] = Options) -> dict[str, object]:
+    """The look that `Look.as_comment` wrote somewhere into a text.
+
+    Raises OptionError if there is none, or it is that of another kind of run.
+    """
     _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
     try:
         values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
@@ -76,6 +87,12 @@ def recorded(text: str, place: str) -> dict[str, object]:
         values = None
     if not isinstance(values, dict):
         raise OptionError(place, "holds no settings of streamdream", "name a file that it made")
+    command = values.pop("command", "")
+    if command != kind.command:
+        made_by = f"was made by streamdream {command}".rstrip()
+        raise OptionError(
+            place, made_by, f"name a file that streamdream {kind.command} made".rstrip()
+        )
     return values
 
 
@@ -89,11 +106,10 @@ def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
         return _read_presets(" ".join(name.split()), kind)
     if name.endswith(".toml") or "/" in name or "\\" in name:
         return read_toml(Path(name), "--preset", kind)
-    if name not in preset_names():
-        raise OptionError(
-            f"--preset {name}", "no such preset", near(name, preset_names(), "presets")
-        )
-    text = (resources.files("streamdream") / "presets" / f"{name}.toml").read_text("utf-8")
+    names = preset_names(kind)
+    if name not in names:
+        raise OptionError(f"--preset {name}", "no such preset", near(name, names, "presets"))
+    text = (_presets(kind) / f"{name}.toml").read_text("utf-8")
     return _parsed_toml(text, f"preset {name}", kind)
 
 

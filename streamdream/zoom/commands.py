@@ -13,7 +13,7 @@ from streamdream import settings
 from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report
 from streamdream.files import check_size, check_target
-from streamdream.inputs import PIPE, locate
+from streamdream.inputs import PIPE, check_file, locate
 from streamdream.zoom.options import ZoomOptions
 from streamdream.zoom.starts import NAMES
 
@@ -50,7 +50,9 @@ def zoom(
             "it on (Matroska). Without it a window opens.",
         ),
     ] = None,
-    preset: settings.Preset = None,
+    preset: Annotated[
+        str | None, Parameter(group=opts.SETTINGS, help=settings.preset_help(ZoomOptions))
+    ] = None,
     config: settings.Config = None,
     like: settings.Like = None,
     flags: Annotated[ZoomFlags | None, Parameter(name="*")] = None,
@@ -60,11 +62,20 @@ def zoom(
     read = [] if source in NAMES else [*locate(source).all_files]
     for path in chosen.through:
         read += locate(path).all_files
+    if chosen.audio is not None:
+        check_file(chosen.audio)
+        read.append(chosen.audio)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
         check_target(output, read, chosen.overwrite)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
+    if like is not None:
+        from streamdream.run import read_settings
+
+        recorded = settings.recorded(read_settings(like), f"--like {like}", ZoomOptions)
+        place = f"with --like {like}:"
+        chosen = settings.chosen(ZoomOptions, flags, preset, config, recorded, place)
     from streamdream.zoom.movie import zoom_file
 
     with Display(writes_a_file=output is not None) as display:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +17,12 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.colour import BT709, Colour
 from streamdream.companions import Companions
 from streamdream.dream import Dream
-from streamdream.errors import OptionError
+from streamdream.errors import OptionError, SourceError
 from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
 from streamdream.inputs import locate
+from streamdream.models import card
 from streamdream.options import sides
 from streamdream.pipeline import Picture
 from streamdream.reactions import driven
@@ -35,6 +37,7 @@ from streamdream.run import (
     write_all,
 )
 from streamdream.schedule import Clock, Moment
+from streamdream.settings import made
 from streamdream.song import Song, companions_of, duration_of
 from streamdream.soundtrack import Soundtrack
 from streamdream.zoom.arrivals import Arrival
@@ -90,7 +93,7 @@ def _made(
     device = choose_device(options.device)
     precision = backbone.choose_precision(options.precision, options.model, device)
     # What is recorded in the result is what was used: other precisions give other bits.
-    options = options.model_copy(update={"precision": precision})
+    options = walking(options.model_copy(update={"precision": precision}))
     plan = planned(start, options, device, song)
     info = VideoInfo(
         size, options.exact_rate, 1 / options.exact_rate, plan.count, Fraction(1),
@@ -117,15 +120,23 @@ def _made(
 
 def files_of(text: str) -> tuple[Path, ...]:
     """The files that are read for what was named; raises SourceError."""
-    return () if text in NAMES else locate(text).all_files
+    if text in NAMES:
+        return ()
+    try:
+        return locate(text).all_files
+    except SourceError as fault:
+        meant = get_close_matches(text, NAMES, n=1)
+        if not meant:
+            raise
+        raise SourceError(text, fault.reason, f"did you mean {meant[0]}?") from None
 
 
 def begun(source: str, options: ZoomOptions) -> Start:
     """Make or read the pictures of a movie; raises SourceError."""
     size = sides(options.size)
     noisy = source in NAMES
-    made = planes(noise(source, size or MOST, [options.seed])) if noisy else None
-    image = _image(source, size) if made is None else made
+    drawn = planes(noise(source, size or MOST, [options.seed])) if noisy else None
+    image = _image(source, size) if drawn is None else drawn
     size = image.shape[-2], image.shape[-1]
     through = [_image(path, size) for path in options.through]
     return Start(image, through, source if noisy else Path(source).name, noisy)
@@ -203,6 +214,18 @@ def _begin(last: int, at: int, options: ZoomOptions, rate: Fraction) -> int:
     blend = BLEND if options.blend is None else options.blend
     way = at - last
     return at - max(1, min(round(blend * rate), math.floor(way * PART)))
+
+
+def walking(options: ZoomOptions) -> ZoomOptions:
+    """The options with layers that move from edges to objects, if that is asked for."""
+    if not options.layers_walk:
+        return options
+    walk = card(options.model).walk
+    if options.loop:
+        walk += walk[-2::-1]
+    places = (f"{100 * i / (len(walk) - 1):g}%: {layer}" for i, layer in enumerate(walk))
+    given = options.given(all_fields=True)
+    return made(ZoomOptions, given, {"layers": ", ".join(places), "layers_walk": False})
 
 
 def rates(options: ZoomOptions) -> Rates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from cyclopts import Group, Parameter
 from pydantic import BeforeValidator, Field, model_validator
@@ -25,7 +25,7 @@ CAMERA = Group("Camera", sort_key=0.1)
 MOVIE = Group("Movie", sort_key=0.2)
 
 USUAL_LINES = 270  # px; a canvas that has `octaves` of them
-USUAL_LENGTH = Fraction(20)  # s
+CAMERA_MOVES = {"zoom", "rotate", "pan_x", "pan_y", "centre_x", "centre_y", "layers_walk"}
 
 
 def _paths(value: object) -> object:
@@ -40,6 +40,8 @@ Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 
 class ZoomOptions(Written):
     """All options of a zoom movie."""
+
+    command: ClassVar[str] = "zoom"
 
     zoom: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=1.25,
@@ -173,6 +175,12 @@ class ZoomOptions(Written):
         if self.layers_walk and self.layers:
             raise ValueError("--layers-walk and --layers exclude each other")
         return self
+
+    def _recorded(self) -> set[str]:
+        hidden = {
+            name for name, field in ZoomOptions.model_fields.items() if HIDDEN in field.metadata
+        }
+        return (super()._recorded() - hidden) | CAMERA_MOVES
 
     def octaves_at(self, size: tuple[int, int]) -> int:
         """How many octaves a picture (h, w) has, so that the smallest is about the same in all."""
