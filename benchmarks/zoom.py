@@ -18,6 +18,7 @@ All take `--model`, and any other option as `option=value`. The sheet shows 30 f
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,9 @@ import torch
 from numpy.typing import NDArray
 
 from streamdream import backbone
-from streamdream.dream import Dream
-from streamdream.frame import Frame, Pixels, planes
+from streamdream.backbone import Backbone
+from streamdream.dream import Dream, excitement
+from streamdream.frame import Frame, Pixels, planes, to_image
 from streamdream.settings import made
 from streamdream.zoom.camera import Matrix, places, resampled
 from streamdream.zoom.fall import Plan, fall
@@ -49,14 +51,12 @@ class Seen:
     """What is noted of every frame.
 
     `tone` (6) mean and deviation of each colour, of 255; `sharpness`; `changes` the mean
-    difference to the frame before, moved to where its things are now, in grey levels; `strength`
-    in bits, if looked at.
+    difference to the frame before, moved to where its things are now, in grey levels.
     """
 
     tone: list[Row] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
-    strength: list[float] = field(default_factory=list)
 
 
 def change(now: Pixels, before: Pixels, step: Matrix) -> float:
@@ -71,6 +71,13 @@ def sharpness(pixels: Pixels) -> float:
     """The RMS of what a blur of one pixel takes away, in grey levels."""
     image = pixels.astype(np.float32)
     return float(np.sqrt(np.square(image - cv2.GaussianBlur(image, (0, 0), 1)).mean()))
+
+
+def strength(network: Backbone, pixels: Pixels, layers: tuple[str, ...]) -> float:
+    """How strongly layers respond to a picture, in bits."""
+    with torch.no_grad():
+        found = network(to_image(pixels, (pixels.shape[0], pixels.shape[1])), layers)
+    return float(excitement(found)) / (2 * math.log(2) * len(layers))
 
 
 def watched(frames: Iterator[Frame], plan: Plan, seen: Seen) -> Iterator[Frame]:
@@ -92,20 +99,22 @@ def sheet(pictures: Sequence[Pixels], columns: int) -> Pixels:
     return np.vstack(rows).astype(np.uint8)
 
 
-def movie(arguments: argparse.Namespace, given: dict[str, object]) -> tuple[Plan, Iterator[Frame]]:
-    """The frames of a movie, and its plan."""
+def movie(
+    arguments: argparse.Namespace, given: dict[str, object]
+) -> tuple[Plan, Iterator[Frame], Backbone]:
+    """The frames of a movie, its plan, and the network that dreams."""
     values = {"size": arguments.size, "model": arguments.model, **given, **arguments.options}
     options = made(ZoomOptions, values)
     start = begun(arguments.start, options)
     plan = planned(start, options)
     network = backbone.load(options.model, torch.device("cpu"), torch.float32)
-    return plan, fall(start.image, plan, Dream(network))
+    return plan, fall(start.image, plan, Dream(network)), network
 
 
 def long(arguments: argparse.Namespace) -> bool:
     """Whether a long movie stays as it was."""
     count = arguments.frames
-    plan, frames = movie(arguments, {"duration": str(count / 24)})
+    plan, frames, _ = movie(arguments, {"duration": f"{count / 24:.6f}"})
     seen, shown = Seen(), []
     began = time.perf_counter()
     for frame in watched(frames, plan, seen):
@@ -139,18 +148,18 @@ def lasting(seen: Seen, settled: int) -> bool:
 
 def seam(arguments: argparse.Namespace) -> bool:
     """Whether a loop closes without being seen."""
-    plan, frames = movie(arguments, {"duration": "6", "loop": True})
+    plan, frames, network = movie(arguments, {"duration": "6", "loop": True})
     seen = Seen()
     pictures = [frame.pixels for frame in watched(frames, plan, seen)]
     if arguments.sheet:
         chosen = [pictures[i] for i in np.linspace(0, len(pictures) - 1, 20).round().astype(int)]
         cv2.imwrite(arguments.sheet, sheet([*chosen, *pictures[-5:], *pictures[:5]], 5)[..., ::-1])
     last = change(pictures[0], pictures[-1], plan.steps[len(pictures)])
-    contrast = [float(tone[3:].mean()) for tone in seen.tone]
-    jumps = np.abs(np.diff(contrast))
-    return among("change", last, seen.changes) and among(
-        "strength", abs(contrast[0] - contrast[-1]), list(jumps), least=False
-    )
+    layers = made(ZoomOptions, {"model": arguments.model}, arguments.options).chosen_layers
+    bits = [strength(network, picture, layers) for picture in pictures]
+    jumps = [abs(float(jump)) for jump in np.diff(bits)]
+    good = among("change, grey levels", last, seen.changes)
+    return among("change of strength, bits", abs(bits[0] - bits[-1]), jumps, least=False) and good
 
 
 def among(name: str, last: float, others: Sequence[float], least: bool = True) -> bool:
@@ -165,7 +174,7 @@ def speed(arguments: argparse.Namespace) -> bool:
     """How long a frame takes, with the dream and without."""
     took = {}
     for strength in (1.0, 0.0):
-        _plan, frames = movie(arguments, {"duration": "2", "strength": strength})
+        _plan, frames, _ = movie(arguments, {"duration": "2", "strength": strength})
         next(frames)
         next(frames)
         began = time.perf_counter()

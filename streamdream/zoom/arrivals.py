@@ -20,8 +20,10 @@ from streamdream.frame import Image, Mask, Size, resize
 from streamdream.zoom.balance import Tone
 from streamdream.zoom.camera import FloatMap, Matrix, growth, mirrored, places, resampled
 
-RIM = 0.55  # of the time, after which a picture begins to show at its rim; 0 in its middle
-RAGGED = 0.25  # by how much of it the front is torn, so that no frame is seen
+RIM = 0.45  # of the time, after which a picture begins to show at its rim; 0 in its middle
+RAGGED = 0.2  # by how much of it the front is torn, so that no frame is seen
+LARGEST = 1.1  # times smaller, up to which a picture is sharp by itself
+LATEST = 0.85  # of the time, at which any place begins to show
 CELLS = 9  # of the tearing, across a picture
 
 
@@ -58,7 +60,10 @@ class Arrival:
         x, y = places(np.linalg.inv(ahead), size)
         now, before = self._weight(x, y, frame), self._weight(x, y, frame - 1)
         weight = ((now - before) / (1 - before).clamp_min(1e-6)).clamp(0, 1).to(canvas.device)
-        return canvas + (self._seen(x, y, growth(ahead)) - canvas) * weight
+        seen = self._seen(x, y, growth(ahead))
+        if frame + 1 == self.at:  # so that the next step shows the picture, not a softer one
+            seen = seen + self._seen(x, y, 1, self.image - resampled(seen, *places(ahead, size)))
+        return canvas + (seen.clamp(0, 1) - canvas) * weight
 
     def _weight(self, x: FloatMap, y: FloatMap, frame: int) -> Mask:
         """How much is this picture's (1, h, w), at places (h, w) of it.
@@ -69,7 +74,7 @@ class Arrival:
         place = (frame - self.begin) / (self.at - self.begin)
         out = np.hypot(2 * x / (w - 1) - 1, 2 * y / (h - 1) - 1)  # 1 at the sides' middles
         torn = cv2.remap(self._front, mirrored(x, w), mirrored(y, h), cv2.INTER_LINEAR)
-        start = np.clip(RIM * out + torn, 0, 0.95)
+        start = np.clip(RIM * out + torn, 0, LATEST)
         risen = _risen(np.clip((place - start) / (1 - start), 0, 1))
         return torch.from_numpy(risen[None].astype(np.float32))
 
@@ -79,19 +84,19 @@ class Arrival:
         drawn = np.random.default_rng(self.at).uniform(-RAGGED, RAGGED, (CELLS, CELLS))
         return cv2.resize(drawn, (w, h), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
-    def _seen(self, x: FloatMap, y: FloatMap, smaller: float) -> Image:
-        """The picture at places (h, w) of it, without aliasing where it is `smaller`."""
-        image = self.image
+    def _seen(self, x: FloatMap, y: FloatMap, smaller: float, image: Image | None = None) -> Image:
+        """The picture, or another, at places (h, w) of it, without aliasing where `smaller`."""
+        image = self.image if image is None else image
         h, w = image.shape[-2:]
-        if smaller > 1:
+        if smaller > LARGEST:
             size: Size = max(8, round(h / smaller)), max(8, round(w / smaller))
-            image = resize(image, size).clamp(0, 1)
+            image = resize(image, size)
             # Pixels have their centres at whole numbers, in both.
             x = ((x + 0.5) * (size[1] / w) - 0.5).astype(np.float32)
             y = ((y + 0.5) * (size[0] / h) - 0.5).astype(np.float32)
-        return resampled(image, x, y).clamp(0, 1)
+        return resampled(image, x, y)
 
 
 def _risen(place: FloatMap | np.float64) -> FloatMap:
-    """From 0 to 1: begins slowly and ends more slowly, as what settles does."""
-    return 1 - (1 - np.asarray(place) ** 2) ** 3
+    """From 0 to 1 without a kink at either end."""
+    return 1 - (1 - np.asarray(place) ** 2) ** 2

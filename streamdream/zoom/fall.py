@@ -33,7 +33,6 @@ from streamdream.zoom.options import ZoomOptions
 from streamdream.zoom.starts import noise
 
 PACE = 25  # pictures a second that step sizes are meant for
-CALM = 0.75  # how much less is dreamed into a picture that is just being arrived at
 FRESH = 0.6  # of the shapes beyond the edges that are noise
 RENEWED = 1.5  # times larger or smaller, or of a side moved: then what lies beyond is renewed
 
@@ -140,13 +139,11 @@ def fall(
         if index > -plan.lead:
             step = plan.steps[index] if index > 0 else plan.before
             canvas = canvas.moved(step, (look.seed, seeded(index)))
-            image, goal, share = canvas.image, tone, 0.0
+            image, goal = canvas.image, tone
             for arrival in arrivals:
-                share = arrival.share(index)
                 image = arrival.laid_under(image, index, plan.steps)
-                goal = goal.towards(arrival.tone, share)
+                goal = goal.towards(arrival.tone, arrival.share(index))
             image = balanced(image, goal, float(plan.interval))
-            look = look.model_copy(update={"strength": look.strength * (1 - CALM * share)})
             image = _dreamed(image, look, effect, plan, index, watch)
             canvas = replace(canvas, image=image)
         if index == 0 and plan.home is not None:

@@ -54,7 +54,7 @@ def noise(name: str, size: Size, seed: Sequence[int]) -> Colours:
         )
         waves = np.fft.rfft2(found, axes=(0, 1)) * gain[..., None]
         found = np.fft.irfft2(waves, (h, w), axes=(0, 1))
-        found /= found.std(axis=(0, 1))
+        found /= np.maximum(found.std(axis=(0, 1)), 1e-9)
     return np.clip(MEAN + DEVIATION * found, 0, 1).astype(np.float32)
 
 
