@@ -9,7 +9,8 @@
                                sd.OpticalFlow()):
             sink.write(frame)
 
-or, for a whole file, `sd.dream_file("in.mp4", "out.mp4", options)`.
+or, for a whole file, `sd.dream_file("in.mp4", "out.mp4", options)`; and for a movie that falls into
+a picture, `sd.zoom_file("photo.jpg", "loop.mp4", sd.ZoomOptions(loop=True))`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from streamdream.run import dream_file as dream_file
     from streamdream.sources import VideoSource as VideoSource
     from streamdream.video_sink import VideoSink as VideoSink
+    from streamdream.zoom.movie import zoom_file as zoom_file
+    from streamdream.zoom.options import ZoomOptions as ZoomOptions
 
 __version__ = version("streamdream")
 
@@ -46,6 +49,8 @@ _HOME = {
     "PictureSink": "pictures",
     "VideoSink": "video_sink",
     "VideoSource": "sources",
+    "ZoomOptions": "zoom.options",
+    "zoom_file": "zoom.movie",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of _HOME
@@ -60,6 +65,8 @@ __all__ = [  # noqa: RUF022 - in the order of _HOME
     "PictureSink",
     "VideoSink",
     "VideoSource",
+    "ZoomOptions",
+    "zoom_file",
 ]
 
 

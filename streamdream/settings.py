@@ -21,8 +21,9 @@ from streamdream.errors import OptionError, near
 from streamdream.formulas import Mistake
 from streamdream.keys import is_schedule, keyed
 from streamdream.moving import takes_schedules
-from streamdream.options import HIDDEN, RECORD_MARK, SETTINGS, Look, Options
+from streamdream.options import RECORD_MARK, SETTINGS, Look, Options
 from streamdream.schedule import told
+from streamdream.values import HIDDEN
 
 
 class Flags(Options):

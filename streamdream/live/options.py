@@ -14,19 +14,10 @@ from typing import Annotated, ClassVar, Literal, Self
 from cyclopts import Group, Parameter
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from streamdream.options import (
-    AS_WRITTEN,
-    COHERENCE,
-    DREAM,
-    Common,
-    Rate,
-    Size,
-    moves,
-    sides,
-    slides,
-)
+from streamdream.options import COHERENCE, DREAM, Common
 from streamdream.reactions import SIGNALS, Reaction, Texts, sliders
 from streamdream.schedule import Clock
+from streamdream.values import AS_WRITTEN, Rate, Size, moves, sides, slides
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)

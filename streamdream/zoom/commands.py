@@ -26,7 +26,7 @@ class ZoomFlags(ZoomOptions):
         return self
 
     @model_validator(mode="after")
-    def _walks_alone(self) -> ZoomFlags:
+    def _one_of_two(self) -> ZoomFlags:
         return self
 
 

@@ -23,7 +23,7 @@ from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
 from streamdream.inputs import locate
 from streamdream.models import card
-from streamdream.options import sides
+from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
 from streamdream.reactions import driven
 from streamdream.run import (
@@ -40,6 +40,7 @@ from streamdream.schedule import Clock, Moment
 from streamdream.settings import made
 from streamdream.song import Song, companions_of, duration_of
 from streamdream.soundtrack import Soundtrack
+from streamdream.values import sides
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
@@ -95,14 +96,13 @@ def _made(
     # What is recorded in the result is what was used: other precisions give other bits.
     options = walking(options.model_copy(update={"precision": precision}))
     plan = planned(start, options, device, song)
+    count = max(plan.count, 2 * plan.count - 2) if options.ping_pong else plan.count
     info = VideoInfo(
-        size, options.exact_rate, 1 / options.exact_rate, plan.count, Fraction(1),
+        size, options.exact_rate, plan.interval, count, Fraction(1),
         Colour(BT709, BT709, BT709), still=False,
     )  # fmt: skip
     companions = Companions() if song is None else companions_of(song)
-    opened = open_sink(
-        target, info, companions, options, start.name, plan.count == 1, listener.finish
-    )
+    opened = open_sink(target, info, companions, options, start.name, count == 1, listener.finish)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
     network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -115,6 +115,9 @@ def _made(
         listener.step(outcome.frames, outcome.counts)
 
     frames = fall(start.image.to(device), plan, Dream(network), watch)
+    if options.ping_pong:
+        folder = None if target in (None, STDOUT) else target.absolute().parent
+        frames = there_and_back(frames, plan.interval, folder)
     return write_all(frames, sink, outcome, listener, device)
 
 

@@ -10,16 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from cyclopts import Group, Parameter
 from pydantic import BeforeValidator, Field, model_validator
 
-from streamdream.options import (
-    AS_WRITTEN,
-    DREAM,
-    HIDDEN,
-    Rate,
-    Size,
-    Time,
-    Written,
-    moves,
-)
+from streamdream.options import DREAM, Written
+from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, Time, moves
 
 CAMERA = Group("Camera", sort_key=0.1)
 MOVIE = Group("Movie", sort_key=0.2)
@@ -104,6 +96,9 @@ class ZoomOptions(Written):
         default=False,
         description="End where it began: the movie falls into its own first picture.",
     )
+    ping_pong: Annotated[bool, Parameter(group=MOVIE, negative=())] = Field(
+        default=False, description="Fall in, and come out again the same way: twice as long."
+    )
     through: Annotated[Paths, Parameter(group=MOVIE, metavar="PICTURES", **AS_WRITTEN)] = Field(
         default=(),
         description="Pictures to dive into on the way, with commas between: a.jpg,b.jpg.",
@@ -171,9 +166,11 @@ class ZoomOptions(Written):
     quality: Annotated[Literal["standard"], HIDDEN] = "standard"  # type: ignore[assignment]
 
     @model_validator(mode="after")
-    def _walks_alone(self) -> Self:
+    def _one_of_two(self) -> Self:
         if self.layers_walk and self.layers:
             raise ValueError("--layers-walk and --layers exclude each other")
+        if self.loop and self.ping_pong:
+            raise ValueError("--loop and --ping-pong exclude each other")
         return self
 
     def _recorded(self) -> set[str]:
