@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from media import frame_times
 
@@ -35,7 +37,20 @@ def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     shutil.copy(sample, folder / "video.mp4")
     shutil.copytree(ROOT / "samples", folder / "samples")
     Image.fromarray(data.coffee()).save(folder / "photo.jpg")
+    Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
+    _write_song(folder / "song.mp3")
     return folder
+
+
+def _write_song(path: Path) -> None:
+    times = np.arange(6 * 44100) / 44100
+    drum = np.sin(2 * np.pi * 60 * times) * (times % 0.5 < 0.1)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mp3", rate=44100, layout="mono")
+        levels = (drum * 30000).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(levels, format="s16", layout="mono")
+        frame.rate = 44100
+        out.mux([*stream.encode(frame), *stream.encode(None)])
 
 
 def test_there_are_commands() -> None:
@@ -75,10 +90,17 @@ def _begun(place: Path, command: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in LIVE])
 def test_the_tour_works(place: Path, command: str) -> None:
     words = shlex.split(command.partition("|")[0])[1:]
-    if "--frames" not in words and "-o" in words:
-        words += ["--frames", "3"] if "photo.jpg" not in words else []
+    quick = QUICK
+    whole = {"photo.jpg", "--loop-blend", "--preset", "--strength", "--layers"} & set(words)
+    if words[0] == "zoom":
+        quick = {"--work-size": "64", "--octaves": "1", "--rate": "4"}
+        size = words.index("--size") + 1 if "--size" in words else None
+        words += [] if size else ["--size", "128x72"]
+        words = [w if i != size else "96x96" for i, w in enumerate(words)]
+    elif "--frames" not in words and "-o" in words and not whole:
+        words += ["--frames", "3"]
     if "--config" not in words:
-        words += [w for pair in QUICK.items() if pair[0] not in words for w in pair]
+        words += [w for pair in quick.items() if pair[0] not in words for w in pair]
     target = place / words[words.index("-o") + 1] if "-o" in words else None
     with open(place / "piped.mkv", "wb") as piped:
         process = subprocess.Popen(
@@ -118,7 +140,10 @@ def test_the_docstring_of_the_package_names_what_there_is() -> None:
 
 
 def test_presets_named_in_the_readme_are_all_presets() -> None:
+    from streamdream.options import Options
     from streamdream.settings import preset_names
+    from streamdream.zoom.options import ZoomOptions
 
-    sentence = TEXT[TEXT.index("Presets are") :].split(".", 1)[0]
-    assert tuple(re.findall(r"`([\w-]+)`", sentence)) == preset_names()
+    for begin, kind in (("Presets are", Options), ("Looks for it are", ZoomOptions)):
+        sentence = TEXT[TEXT.index(begin) :].split(".", 1)[0]
+        assert tuple(re.findall(r"`([\w-]+)`", sentence)) == preset_names(kind)
