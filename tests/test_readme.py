@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 from media import frame_times
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -30,7 +31,6 @@ QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
-    from PIL import Image
     from skimage import data
 
     folder = tmp_path_factory.mktemp("readme")
@@ -118,7 +118,11 @@ def test_the_tour_works(place: Path, command: str) -> None:
     if target:
         made = place / "piped.mkv" if target.name == "-" else target
         shown = made.parent / made.name.replace("%05d", "00003")
-        assert len(frame_times(shown)) >= 1
+        if shown.suffix == ".webp":  # which libav does not read when it moves
+            with Image.open(shown) as moving:
+                assert getattr(moving, "n_frames", 1) > 1
+        else:
+            assert len(frame_times(shown)) >= 1
 
 
 def test_the_python_example_works(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
