@@ -174,5 +174,11 @@ def _argument_error(fault: CycloptsError) -> str:
         and "input" in fault.argument.names
     ):
         return "input: no video or picture is named; see streamdream --help"
+    if (
+        isinstance(fault, MissingArgumentError)
+        and fault.argument
+        and "start" in fault.argument.names
+    ):
+        return "start: no picture or noise is named; see streamdream zoom --help"
     text = " ".join(str(fault).split())
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; see streamdream --help"

@@ -1,7 +1,8 @@
 """Formulas that people type: arithmetic over a few names, read once and computed often.
 
 simpleeval walks the syntax tree instead of running it as Python: nothing can be reached but what
-is listed here. All numbers are floats, so that none grows without end.
+is listed here. Whatever is computed is a float at every step: whole numbers of Python grow
+without end, and so does the time that they take.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from threading import Lock
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 from streamdream.errors import near
@@ -23,27 +23,46 @@ if TYPE_CHECKING:
 
 LONGEST = 1000  # characters
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sin": math.sin, "cos": math.cos, "tan": math.tan, "asin": math.asin, "acos": math.acos,
-    "atan": math.atan, "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs,
-    "min": min, "max": max, "floor": math.floor, "ceil": math.ceil, "round": round,
-}  # fmt: skip
+
+def _floating(function: Callable[..., Any], least: int, most: int | None) -> Callable[..., float]:
+    """A function of that many floats whose value is one, too."""
+
+    def found(*given: object) -> float:
+        if len(given) < least or (most is not None and len(given) > most):
+            count = str(least) if least == most else f"{least} or more"
+            raise TypeError(f"{function.__name__} takes {count} number{'s' * (count != '1')}")
+        return float(function(*(float(value) for value in given)))  # type: ignore[arg-type]
+
+    return found
+
+
+ONE = (
+    math.sin, math.cos, math.tan, math.asin, math.acos, math.atan, math.exp, math.log, math.sqrt,
+    abs, math.floor, math.ceil, round,
+)  # fmt: skip
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    **{function.__name__: _floating(function, 1, 1) for function in ONE},
+    **{function.__name__: _floating(function, 2, None) for function in (min, max)},
+}
 CONSTANTS = {"pi": math.pi, "tau": math.tau, "e": math.e}
 VARIABLES = ("t", "f", "p")
 NAMES = (*VARIABLES, *CONSTANTS, *FUNCTIONS)
 
-OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
-    ast.Pow: operator.pow, ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
-    ast.Gt: operator.gt, ast.GtE: operator.ge,
+OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
+    ast.Add: _floating(operator.add, 2, 2), ast.Sub: _floating(operator.sub, 2, 2),
+    ast.Mult: _floating(operator.mul, 2, 2), ast.Div: _floating(operator.truediv, 2, 2),
+    ast.FloorDiv: _floating(operator.floordiv, 2, 2), ast.Mod: _floating(operator.mod, 2, 2),
+    ast.Pow: _floating(math.pow, 2, 2), ast.USub: _floating(operator.neg, 1, 1),
+    ast.UAdd: _floating(operator.pos, 1, 1), ast.Not: _floating(operator.not_, 1, 1),
+    ast.Eq: _floating(operator.eq, 2, 2), ast.NotEq: _floating(operator.ne, 2, 2),
+    ast.Lt: _floating(operator.lt, 2, 2), ast.LtE: _floating(operator.le, 2, 2),
+    ast.Gt: _floating(operator.gt, 2, 2), ast.GtE: _floating(operator.ge, 2, 2),
 }  # fmt: skip
 NODES = (ast.Constant, ast.Name, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp,
          ast.Call)  # fmt: skip
 ALSO = (ast.expr_context, ast.And, ast.Or, *OPERATORS)
 
-_LOCK = Lock()
+_EVALUATORS = local()  # one keeps the names of what it computes: each thread has its own
 
 
 class Mistake(ValueError):
@@ -99,22 +118,21 @@ class Formula:
         if isinstance(self._tree, ast.Constant):
             return float(self._tree.value)  # type: ignore[arg-type]
         moving = {"t": seconds, "f": float(frame), "p": progress}
-        with _LOCK:
-            evaluator = _evaluator()
-            evaluator.names = {**CONSTANTS, **moving}
-            value = evaluator.eval(self.text, previously_parsed=self._tree)
-        if isinstance(value, complex):
-            raise ValueError("a root of a negative number")
-        return float(value)
+        evaluator = _evaluator()
+        evaluator.names = {**CONSTANTS, **moving}
+        return float(evaluator.eval(self.text, previously_parsed=self._tree))
 
 
-@cache
 def _evaluator() -> SimpleEval:
+    known_one: SimpleEval | None = getattr(_EVALUATORS, "one", None)
+    if known_one is not None:
+        return known_one
     from simpleeval import SimpleEval
 
     evaluator = SimpleEval(operators=dict(OPERATORS), functions=dict(FUNCTIONS), names={})
     known: Any = evaluator.nodes
     evaluator.nodes = {kind: known[kind] for kind in NODES}
+    _EVALUATORS.one = evaluator
     return evaluator
 
 

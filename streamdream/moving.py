@@ -33,7 +33,11 @@ class Moving(BaseModel):
                 found[name] = schedule
         made = handler({**data, **{name: schedule.start for name, schedule in found.items()}})
         made._schedules = found
+        made._check_together()
         return made
+
+    def _check_together(self) -> None:
+        """Raise ValueError where values do not go together, knowing which of them move."""
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:

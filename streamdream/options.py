@@ -66,6 +66,7 @@ class Look(Moving):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     command: ClassVar[str] = ""  # of a kind of run whose looks are its own
+    excludes: ClassVar[dict[str, str]] = {}  # options of which the one typed last is meant
 
     model: Annotated[str, Parameter(group=DREAM)] = Field(
         default="efficientnet-lite0",
@@ -183,9 +184,12 @@ class Look(Moving):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         models.card(self.model).check_layers(self.layers)
-        if self.memory == 0 and self.steps == 0:
-            raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
         return self
+
+    def _check_together(self) -> None:
+        moving = {"memory", "steps"} & set(self.schedules)
+        if self.memory == 0 and self.steps == 0 and not moving:
+            raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
 
     @property
     def chosen_layers(self) -> tuple[str, ...]:

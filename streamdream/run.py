@@ -41,6 +41,8 @@ from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
 from streamdream.views import arranged_info
 
+BACKWARDS = "on the way back the pictures do not follow the sound"
+
 
 class Listener(Protocol):
     """Is told how a run goes, and may stop it."""
@@ -97,6 +99,8 @@ def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> It
     """What a person should know of a loop that leaves these out."""
     if loop is not None and loop.rough:
         yield f"{ASTRAY} without a jump; {CURE} to have none"
+    if options.ping_pong and options.react:
+        yield BACKWARDS
     if left_out:
         yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
 
@@ -345,8 +349,8 @@ def open_sink(
     if target.suffix.lower() in ANIMATIONS and not (one and is_picture(target)):
         return lambda: Behind(AnimationSink(target, info, also, options.most_bytes, comment, tell))
     if not one:
-        cure = "add --frames 1 (and --start), name a video file, or pictures in a row: %05d.png"
-        raise SinkError(target, "a picture file holds one frame, the input is a video", cure)
+        cure = "add --frames 1, name a video file, or pictures in a row: %05d.png"
+        raise SinkError(target, "a picture file holds one frame, these are more", cure)
     check_size(target, options.most_bytes, moving=False)
     return lambda: PictureSink(target, info, comment)
 

@@ -26,7 +26,8 @@ from streamdream.keys import Key, Span, Weights, disorder, read_keys
 
 USUAL_RATE = Fraction(25)  # frames a second that formulas are tried at where none is known
 SHOWN = 120  # characters of a text in an error's line
-TRIED = 2000  # moments at which formulas are tried
+TRIED = 2000  # moments at which formulas are tried, where there is an end
+TRIED_LIVE = 100  # where there is none: a control is set while pictures wait
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class Schedule:
         """Moments to try formulas at: all frames, or some of them in many."""
         rate, count = self.clock.rate or USUAL_RATE, self.clock.frames
         if count is None:  # for ever: the beginning closely, and the first days
-            indices = [*range(TRIED // 2), *(TRIED << i for i in range(12))]
+            indices = [*range(TRIED_LIVE), *(TRIED_LIVE << i for i in range(1, 16))]
         else:
             indices = sorted({i * (count - 1) // TRIED for i in range(TRIED + 1)})
         for index in indices:

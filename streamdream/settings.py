@@ -36,6 +36,9 @@ class Flags(Options):
     def _consistent(self) -> Self:
         return self
 
+    def _check_together(self) -> None:
+        """Nothing."""
+
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         return self
@@ -121,6 +124,9 @@ def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
         keys = list(keyed(text))
     except Mistake as fault:
         raise told(subject, fault) from None
+    for _, name in keys:
+        if is_schedule(name):
+            raise OptionError(subject, f"{name[:40]} is no preset", "each has one position")
     presets = [read_preset(name, kind) for _, name in keys]
     fields = kind.model_fields
     found: dict[str, object] = {}
@@ -211,7 +217,12 @@ def made(kind: type[Kind], *layers: Mapping[str, object], place: str = "") -> Ki
 
     Raises OptionError (or ModelError) that names the option as it is typed.
     """
-    values = {key: value for layer in layers for key, value in layer.items()}
+    values: dict[str, object] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if (other := kind.excludes.get(key)) is not None and other not in layer:
+                values.pop(other, None)
+            values[key] = value
     try:
         return kind.model_validate(values)
     except ValidationError as fault:

@@ -17,7 +17,10 @@ def _as_written(_type: Any, tokens: tuple[Token, ...]) -> str:
     return tokens[0].value
 
 
-UNITS = {"": 1, "k": 1000, "ki": 1024, "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "i": 1}
+UNITS = {
+    "": 1, "i": 1, "k": 1000, "ki": 1024, "K": 1000, "Ki": 1024,
+    "M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30,
+}  # fmt: skip
 
 AS_WRITTEN: Any = {
     "converter": _as_written,
@@ -68,9 +71,9 @@ def _rate(value: object) -> str:
 
 
 def _bytes(value: str) -> str:
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kMG]?i?)B?", value.strip())
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kKMG]?i?)B?", value.strip())
     if not found or not 1000 <= Fraction(found[1]) * UNITS[found[2]] <= 10**12:
-        raise ValueError("a size is a number with kB, MB or MiB, as 8MB")
+        raise ValueError("a size is a number with kB, MB or MiB, as 8MB, from 1 kB to 1000 GB")
     return value.strip()
 
 
@@ -103,7 +106,7 @@ def moves(*slider: float) -> dict[str, Any]:
 
 def count_of(size: str) -> int:
     """How many bytes a size is, as it is written."""
-    found = re.fullmatch(r"([\d.]+)\s*([kMG]?i?)B?", size)
+    found = re.fullmatch(r"([\d.]+)\s*([kKMG]?i?)B?", size)
     assert found is not None
     return int(Fraction(found[1]) * UNITS[found[2]])
 

@@ -1589,3 +1589,11 @@ def test_the_file_lies_where_settings_do(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("APPDATA", str(tmp_path))
     assert midi.mapping_file() == tmp_path / "streamdream" / "midi.toml"
+
+
+def test_a_schedule_typed_over_a_preset_stays_when_another_is_taken(tmp_path: Path) -> None:
+    preset = tmp_path / "calm.toml"
+    preset.write_text("step-size = 1.5")
+    controls = Controls(made(LiveOptions, {"step_size": "0: 1.5, 60s: 6"}), str(preset))
+    controls.take_preset("eyes", 0)
+    assert "step_size" in controls.goal.schedules

@@ -141,3 +141,10 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
 
 def test_errors_tell_their_exit_codes() -> None:
     assert {kind.exit_code for kind in Error.__subclasses__()} == {2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("typed", "count"), [("500KB", 500_000), ("8MB", 8_000_000), ("1.5Mi", 1_572_864)]
+)
+def test_sizes_are_read_as_people_write_them(typed: str, count: int) -> None:
+    assert build({"max_size": typed}).most_bytes == count

@@ -123,6 +123,25 @@ def test_one_picture_has_the_values_of_its_only_frame() -> None:
     assert schedule.at(Moment(Fraction(0), 0)) == 0.2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "floor(9e9)**floor(9e9)",
+        "round(9e15)**round(9e15)*t",
+        "ceil(9)**ceil(9)**ceil(9)**ceil(9)",
+        "((t<1)+(t<1)+(t<1))**floor(1e12)",
+        "1 if t<1 else floor(1e9)**floor(1e9)",
+        "*".join(["floor(9e9)"] * 80),
+    ],
+)
+def test_no_number_grows_without_end(text: str) -> None:
+    try:
+        found = number(text, span=Span(0, 4))
+    except OptionError:
+        return
+    assert 0 <= at(found, 50) <= 4
+
+
 def test_formulas_keep_within_the_range_and_whole_numbers_are_rounded() -> None:
     options = build({"strength": "10*sin(t)", "octaves": "3*t - 1", "octave_scale": "1 - t"})
     options = options.clocked(Clock(RATE, 200))
@@ -441,3 +460,16 @@ def test_a_mistake_that_only_the_input_shows_writes_nothing(film: Path, tmp_path
     with pytest.raises(ModelError, match="did you mean block5"):
         dream_file(film, target, build(QUICK, {"layers": "0: block3, 9: blok5"}))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_moves_may_begin_with_nothing() -> None:
+    assert build({"memory": "0: 0, 1s: 3", "steps": 0}).steps == 0
+    assert build({"steps": "0: 0, 1s: 3", "memory": 0}).memory == 0
+    with pytest.raises(OptionError, match="dream nothing"):
+        build({"steps": 0, "memory": 0})
+
+
+@pytest.mark.parametrize("text", ["0: 0: eyes", "0:" * 3000 + "eyes"])
+def test_a_preset_has_one_position(text: str) -> None:
+    with pytest.raises(OptionError, match=r"is no preset|no such preset"):
+        settings.read_preset(text)

@@ -372,6 +372,36 @@ def test_layers_walk_from_edges_to_objects_and_in_a_loop_back() -> None:
     assert "50%: relu5_2" in back
 
 
+def test_of_layers_and_their_walk_the_one_typed_last_is_meant() -> None:
+    below = read_preset("loom", ZoomOptions)
+    walks = walking(made(ZoomOptions, below, {"layers_walk": True}))
+    assert "block13" in walks.schedules["layers"].text
+    walked = recorded(made(ZoomOptions, {"layers_walk": True}).as_comment(), "here", ZoomOptions)
+    assert made(ZoomOptions, walked, {"model": "vgg19"}).layers_walk
+    assert made(ZoomOptions, walked, {"layers": "block3"}).layers == ("block3",)
+    with pytest.raises(OptionError, match="exclude"):
+        made(ZoomOptions, {"layers": "block3", "layers_walk": True})
+
+
+def test_a_movie_of_hours_begins_at_once() -> None:
+    given = options(duration="9999:00:00", zoom="1.2 + 0.1*sin(t)", frames=2)
+    began = time.process_time()
+    plan = planned(begun("noise", given), given)
+    assert (plan.count, len(plan.steps)) == (2, 9999 * 3600 * 12 + 1)
+    assert growth(plan.steps[1]) > 1
+    assert time.process_time() - began < 2
+    with pytest.raises(IndexError):
+        plan.steps[len(plan.steps)]
+
+
+@pytest.mark.parametrize("scale", [1.0001, 1.4, 4])
+def test_octaves_stay_few(scale: float) -> None:
+    given = ZoomOptions(octave_scale=scale)
+    assert 1 <= given.octaves_at((96, 128)) <= given.octaves_at((2160, 3840)) <= 16
+    assert ZoomOptions().octaves_at((270, 480)) == 4
+    assert ZoomOptions().octaves_at((540, 960)) == 6
+
+
 @pytest.mark.parametrize("name", preset_names(ZoomOptions))
 def test_presets_are_options_that_differ(name: str) -> None:
     found = made(ZoomOptions, read_preset(name, ZoomOptions))
@@ -471,6 +501,8 @@ def write_song() -> Callable[[Path], Path]:
         ("noise", {"duration": "0.01"}, "too short"),
         ("noise", {"duration": "0.1", "loop": True}, "too short"),
         ("noise", {"react": "zoom: bass"}, "no sound to follow"),
+        ("perlin", {}, "salt-and-pepper"),
+        ("noise", {"through": "cat.jpg,cat.jpg", "duration": "0.2"}, "need more than 2 frames"),
         ("noise", {"audio": "nowhere.mp3"}, "no such file"),
         (
             "noise",
@@ -491,11 +523,12 @@ def test_what_cannot_be_is_one_line_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Pillow.new("RGB", (64, 64)).save("cat.jpg")
     monkeypatch.setattr("streamdream.backbone.load", lambda *_: pytest.fail("loaded"))
     with pytest.raises(Error, match=told) as fault:
         zoom_file(source, tmp_path / "out.mp4", options(**given))
     assert "\n" not in str(fault.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.jpg"]
 
 
 def test_a_text_is_no_picture(tmp_path: Path) -> None:

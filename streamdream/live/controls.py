@@ -327,7 +327,8 @@ def _without(options: LiveOptions, preset: str | None) -> LiveOptions:
         return options
     given = read_preset(preset, Look)
     taken = made(LiveOptions, given)
-    brought = [name for name in given if getattr(options, name) == getattr(taken, name)]
+    now, then = options.given(True), taken.given(True)
+    brought = [name for name in given if now[name] == then[name]]
     fields = LiveOptions.model_fields
     return options.model_copy(update={name: fields[name].get_default() for name in brought})
 

@@ -288,6 +288,9 @@ class LiveFlags(LiveOptions):
     def _consistent(self) -> Self:
         return self
 
+    def _check_together(self) -> None:
+        """Nothing."""
+
     @model_validator(mode="after")
     def _shown(self) -> Self:
         return self

@@ -25,6 +25,9 @@ class ZoomFlags(ZoomOptions):
     def _consistent(self) -> ZoomFlags:
         return self
 
+    def _check_together(self) -> None:
+        """Nothing."""
+
     @model_validator(mode="after")
     def _one_of_two(self) -> ZoomFlags:
         return self

@@ -33,7 +33,7 @@ from streamdream.zoom.options import ZoomOptions
 from streamdream.zoom.starts import noise
 
 PACE = 25  # pictures a second that step sizes are meant for
-FRESH = 0.6  # of the shapes beyond the edges that are noise
+FRESH = 0.45  # of the shapes beyond the edges that are noise
 RENEWED = 1.5  # times larger or smaller, or of a side moved: then what lies beyond is renewed
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
 from streamdream.reactions import driven
 from streamdream.run import (
+    BACKWARDS,
     Listener,
     Outcome,
     Silent,
@@ -50,6 +54,7 @@ from streamdream.zoom.starts import NAMES, noise, picture
 MOST = 540, 960  # lines and columns, unless a size is given
 LENGTH = Fraction(20)  # s
 BLEND, PART = Fraction(4), Fraction(3, 4)  # s, and of the way there: in which a picture shows
+KEPT = 4096  # steps of a camera that are not found anew
 SETTLING = Fraction(6)  # s after which noise has become a dream
 
 
@@ -94,8 +99,8 @@ def _made(
     device = choose_device(options.device)
     precision = backbone.choose_precision(options.precision, options.model, device)
     # What is recorded in the result is what was used: other precisions give other bits.
-    options = walking(options.model_copy(update={"precision": precision}))
-    plan = planned(start, options, device, song)
+    options = options.model_copy(update={"precision": precision})
+    plan = planned(start, walking(options), device, song)
     count = max(plan.count, 2 * plan.count - 2) if options.ping_pong else plan.count
     info = VideoInfo(
         size, options.exact_rate, plan.interval, count, Fraction(1),
@@ -103,6 +108,8 @@ def _made(
     )  # fmt: skip
     companions = Companions() if song is None else companions_of(song)
     opened = open_sink(target, info, companions, options, start.name, count == 1, listener.finish)
+    if options.ping_pong and options.react:
+        listener.notice(BACKWARDS)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
     network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
@@ -129,9 +136,10 @@ def files_of(text: str) -> tuple[Path, ...]:
         return locate(text).all_files
     except SourceError as fault:
         meant = get_close_matches(text, NAMES, n=1)
-        if not meant:
+        cure = f"did you mean {meant[0]}?" if meant else f"noise is called {', '.join(NAMES)}"
+        if not meant and len(Path(text).parts) + bool(Path(text).suffix) > 1:
             raise
-        raise SourceError(text, fault.reason, f"did you mean {meant[0]}?") from None
+        raise SourceError(text, fault.reason, cure) from None
 
 
 def begun(source: str, options: ZoomOptions) -> Start:
@@ -161,19 +169,22 @@ def planned(
     """
     rate = options.exact_rate
     length = options.duration
-    if length is None:
-        length = LENGTH if options.audio is None else duration_of(options.audio)
+    subject = "" if length is None else f"--duration {float(length):g}"
+    if length is None and options.audio is not None:
+        length, subject = duration_of(options.audio), f"--audio {options.audio}"
+        length /= 2 if options.ping_pong else 1
+    length = LENGTH if length is None else length
     count = round(length * rate)
     if count < 1 or (options.loop and count < 2):
-        reason = f"is too short, a frame lasts {float(1 / rate):g} s"
-        raise OptionError(f"--duration {float(length):g}", reason)
+        raise OptionError(subject, f"is too short, a frame lasts {float(1 / rate):g} s")
     # A loop's next frame would be its first again; any other movie has come to its end with its
     # last one. So it ends at the same place at any rate.
     total = count if options.loop else max(count - 1, 1)
     seconds = length / total
     heard, reactions = None, options.reactions
     if reactions and song is None:
-        raise OptionError("--react", "there is no sound to follow", "give it with --audio")
+        cure = 'give it with --audio, or --react "" to go without'
+        raise OptionError("--react", "there is no sound to follow", cure)
     if reactions and song is not None:
         heard = Soundtrack.of(song.input, song.zero)
 
@@ -189,12 +200,14 @@ def planned(
         return step(lambda place: rates(at(place, index)), index, float(seconds), size)
 
     size: Size = start.image.shape[-2], start.image.shape[-1]
-    steps = [np.eye(3), *map(ways, range(count))]
     lead = options.lead_in
     if lead is None:
         lead = SETTLING if options.loop and start.noisy else Fraction(0)
     parts = len(start.through) + 1
     reached = [round(Fraction(count * (i + 1), parts)) for i in range(parts)]
+    if len({0, *reached}) <= parts:
+        reason = f"{parts - 1} pictures need more than {count} frames"
+        raise OptionError("--through", reason, "give a longer --duration")
     begins = [_begin(a, b, options, rate) for a, b in pairwise([0, *reached])]
     arrivals = [
         Arrival(image.to(device), begin, at)
@@ -204,7 +217,7 @@ def planned(
         count if options.frames is None else min(count, options.frames),
         round(lead * rate),
         1 / rate,
-        steps,
+        Way(count, ways),
         similarity(rates(at(0, 0)), float(seconds), size),
         lambda index: at(index, index),
         arrivals,
@@ -217,6 +230,33 @@ def _begin(last: int, at: int, options: ZoomOptions, rate: Fraction) -> int:
     blend = BLEND if options.blend is None else options.blend
     way = at - last
     return at - max(1, min(round(blend * rate), math.floor(way * PART)))
+
+
+class Way(Sequence[Matrix]):
+    """The steps of a camera, [i] leading to frame i, found when they are asked for.
+
+    A movie may be hours long, and only its beginning be wanted.
+    """
+
+    def __init__(self, count: int, following: Callable[[int], Matrix]) -> None:
+        """Of `count` frames; `following` gives the step from a frame to the next."""
+        self._count = count
+        self._following = lru_cache(KEPT)(following)
+
+    def __len__(self) -> int:
+        return self._count + 1
+
+    @overload
+    def __getitem__(self, index: int) -> Matrix: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Matrix]: ...
+    def __getitem__(self, index: int | slice) -> Matrix | list[Matrix]:
+        """The step to a frame, or to several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._following(index - 1) if index else np.eye(3)
 
 
 def walking(options: ZoomOptions) -> ZoomOptions:

@@ -16,6 +16,7 @@ from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, Time, moves
 CAMERA = Group("Camera", sort_key=0.1)
 MOVIE = Group("Movie", sort_key=0.2)
 
+MOST_OCTAVES, LEAST_SCALE = 16, 1.05  # beyond them sizes hardly differ
 USUAL_LINES = 270  # px; a canvas that has `octaves` of them
 CAMERA_MOVES = {"zoom", "rotate", "pan_x", "pan_y", "centre_x", "centre_y", "layers_walk"}
 
@@ -34,6 +35,7 @@ class ZoomOptions(Written):
     """All options of a zoom movie."""
 
     command: ClassVar[str] = "zoom"
+    excludes: ClassVar[dict[str, str]] = {"layers": "layers_walk", "layers_walk": "layers"}
 
     zoom: Annotated[float, Parameter(group=CAMERA, **AS_WRITTEN)] = Field(
         default=1.25,
@@ -181,8 +183,8 @@ class ZoomOptions(Written):
 
     def octaves_at(self, size: tuple[int, int]) -> int:
         """How many octaves a picture (h, w) has, so that the smallest is about the same in all."""
-        finer = round(math.log(min(size) / USUAL_LINES, self.octave_scale))
-        return max(1, self.octaves + finer)
+        finer = math.log(min(size) / USUAL_LINES, max(self.octave_scale, LEAST_SCALE))
+        return min(MOST_OCTAVES, max(1, self.octaves + round(finer)))
 
     @property
     def exact_rate(self) -> Fraction:
