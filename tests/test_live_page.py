@@ -566,6 +566,7 @@ SEEN = """() => {
 }"""
 
 
+@pytest.mark.alone
 def test_a_slider_and_a_preset_change_the_real_picture(browser: Browser, tmp_path: Path) -> None:
     from PIL import Image
     from skimage import data

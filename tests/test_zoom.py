@@ -431,7 +431,8 @@ def test_the_song_is_in_the_movie_and_moves_it(
     zoom_file("noise", target, given)
     with av.open(str(target)) as found:
         sound = found.streams.audio[0]
-        assert sound.duration and sound.time_base
+        assert sound.duration
+        assert sound.time_base
         assert float(sound.duration * sound.time_base) > 1.8
         assert found.streams.video[0].frames == 24  # as long as the song
     frames = [picture.astype(int) for picture in pictures(target)]
