@@ -44,10 +44,12 @@ def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         capfd.readouterr()
+        words = [*map(str, arguments)]
         with pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, arguments)])
+            cli.main(words)
         assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(arguments, ended.value.code, *capfd.readouterr())
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(words, ended.value.code, str(out), str(err))
 
     return run
 
