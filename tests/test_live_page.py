@@ -580,7 +580,7 @@ def test_a_slider_and_a_preset_change_the_real_picture(browser: Browser, tmp_pat
         page.goto(told[0].removeprefix("page: "))
         slider = page.locator("#control-strength")
         slider.wait_for()
-        until(lambda: run.dreamer.dreams > 6, page, 30)
+        assert until(lambda: run.dreamer.dreams > 6, page, 60)
 
         def seen() -> np.ndarray:
             return np.array(page.evaluate(SEEN), np.float32).reshape(36, 64, 4)[..., :3]
