@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,34 @@ from streamdream import backbone
 from streamdream.frame import Image, planes
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+# Locked by tests that run at the same time; a lock needs a file, not what is in it.
+DOOR, ROOM = Path(__file__), Path(__file__).parent / "media.py"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let the other processes wait while a test runs that is marked `alone`."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    import fcntl
+
+    alone = item.get_closest_marker("alone") is not None
+    with ExitStack() as opened:
+        door, room = (opened.enter_context(path.open("rb")) for path in (DOOR, ROOM))
+        # Who waits to be alone keeps the door closed, or there would always be somebody inside.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            # Closing would not do: a process that the test forked may still have it open.
+            fcntl.flock(room, fcntl.LOCK_UN)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that run alone behind the others, which so seldom wait for them."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 @pytest.fixture(scope="session")

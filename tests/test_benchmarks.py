@@ -109,6 +109,7 @@ def test_the_comparison_runs_and_ours_is_calmer(tmp_path: Path) -> None:
     assert coherence.disqualified({**ours, "HF": 0.5}) == "HF"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_neither_time_nor_memory_grows_with_length() -> None:
     """A shorter run of the command."""
@@ -117,6 +118,7 @@ def test_neither_time_nor_memory_grows_with_length() -> None:
     assert larger < 1.04
 
 
+@pytest.mark.alone
 def test_stages_are_timed_each_without_the_ones_within_it() -> None:
     import time
 

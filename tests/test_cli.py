@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,29 @@ def streamdream(*arguments: object, timeout: float = 120) -> subprocess.Complete
     )  # fmt: skip
 
 
+Here = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """The command in this process, which has loaded what takes a new one four seconds."""
+    from streamdream import cli
+
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        words = [*map(str, arguments)]
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        assert isinstance(ended.value.code, int)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(words, ended.value.code, str(out), str(err))
+
+    return run
+
+
 def test_a_video_becomes_a_dream_and_keeps_the_rest(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     done = streamdream(film, "-o", target, *QUICK)
@@ -43,7 +67,9 @@ def test_a_video_becomes_a_dream_and_keeps_the_rest(film: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_same_settings_same_pixels_and_like_repeats_them(film: Path, tmp_path: Path) -> None:
+def test_same_settings_same_pixels_and_like_repeats_them(
+    film: Path, tmp_path: Path, here: Here
+) -> None:
     first, second, third = (tmp_path / f"{n}.mp4" for n in "abc")
     assert streamdream(film, "-o", first, *QUICK, "--seed", 5).returncode == 0
     assert streamdream(film, "-o", second, *QUICK, "--seed", 5).returncode == 0
@@ -52,56 +78,56 @@ def test_same_settings_same_pixels_and_like_repeats_them(film: Path, tmp_path: P
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     assert all(np.array_equal(x, y) for x, y in zip(a, c, strict=True))
     other = tmp_path / "d.mp4"
-    assert streamdream(film, "-o", other, "--like", first, "--seed", 6).returncode == 0
+    assert here(film, "-o", other, "--like", first, "--seed", 6).returncode == 0
     assert not np.array_equal(pictures(other)[0], a[0])
     with av.open(str(first)) as container:
         assert "made for tests" in container.metadata["comment"]
 
 
-def test_a_picture_becomes_a_picture(tmp_path: Path) -> None:
+def test_a_picture_becomes_a_picture(tmp_path: Path, here: Here) -> None:
     from PIL import Image
     from skimage import data
 
     Image.fromarray(data.coffee()).save(tmp_path / "in.jpg")
     for name in ("out.png", "out.jpg"):
-        done = streamdream(tmp_path / "in.jpg", "-o", tmp_path / name, *QUICK)
+        done = here(tmp_path / "in.jpg", "-o", tmp_path / name, *QUICK)
         assert (done.returncode, done.stderr) == (0, "")
         with Image.open(tmp_path / name) as image:
             assert image.size == (600, 400)
-    again = streamdream(
-        tmp_path / "in.jpg", "-o", tmp_path / "like.png", "--like", tmp_path / "out.png"
-    )
+    again = here(tmp_path / "in.jpg", "-o", tmp_path / "like.png", "--like", tmp_path / "out.png")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "like.png").read_bytes() == (tmp_path / "out.png").read_bytes()
 
 
-def test_one_frame_of_a_video_becomes_a_picture(film: Path, tmp_path: Path) -> None:
-    done = streamdream(film, "-o", tmp_path / "out.png", "--frames", 1, "--start", 0.2, *QUICK)
+def test_one_frame_of_a_video_becomes_a_picture(film: Path, tmp_path: Path, here: Here) -> None:
+    done = here(film, "-o", tmp_path / "out.png", "--frames", 1, "--start", 0.2, *QUICK)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out.png").exists()
 
 
-def test_strength_zero_gives_the_source_back(film: Path, tmp_path: Path) -> None:
+def test_strength_zero_gives_the_source_back(film: Path, tmp_path: Path, here: Here) -> None:
     target = tmp_path / "out.mp4"
-    assert streamdream(film, "-o", target, *QUICK, "--strength", 0, "--crf", 0).returncode == 0
+    assert here(film, "-o", target, *QUICK, "--strength", 0, "--crf", 0).returncode == 0
     for a, b in zip(pictures(film), pictures(target), strict=True):
         assert np.abs(a.astype(int) - b).mean() < 1.5
 
 
-def test_vgg19_dreams_too(film: Path, tmp_path: Path) -> None:
+def test_vgg19_dreams_too(film: Path, tmp_path: Path, here: Here) -> None:
     arguments = ["--model", "vgg19", "--layers", "relu3_1", "--steps", 1, "--octaves", 1]
-    done = streamdream(film, "-o", tmp_path / "out.mkv", "--frames", 2, *arguments)
+    done = here(film, "-o", tmp_path / "out.mkv", "--frames", 2, *arguments)
     told = "subtitle stream 3 (mov_text) becomes subrip: .mkv cannot hold it; styles are lost"
     assert (done.returncode, done.stderr) == (0, f"streamdream: {told}\n")
     assert len(frame_times(tmp_path / "out.mkv")) == 2
 
 
-def test_presets_and_files_and_flags_are_laid_over_each_other(film: Path, tmp_path: Path) -> None:
+def test_presets_and_files_and_flags_are_laid_over_each_other(
+    film: Path, tmp_path: Path, here: Here
+) -> None:
     config = tmp_path / "look.toml"
     config.write_text('layers = "block3"\nwork-size = 64\nsteps = 1\nwarm-steps = 1\noctaves = 1\n')
     target = tmp_path / "out.mp4"
     arguments = ["--preset", "whisper", "--config", config, "--octaves", 2, "--frames", 2]
-    assert streamdream(film, "-o", target, *arguments).returncode == 0
+    assert here(film, "-o", target, *arguments).returncode == 0
     with av.open(str(target)) as container:
         settings = container.metadata["comment"]
     assert '"layers": "block3"' in settings  # the file over the preset
@@ -174,21 +200,38 @@ def place(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_get_one_line_and_an_exit_code(
+# One of each exit code, and what libraries may speak of or the surroundings decide.
+IN_A_PROCESS = ["missing file", "not a video", "cut off", "bad value", "exists", "no such config"]
+IN_A_PROCESS += ["unknown layer", "like garbage", "no display", "no input"]
+
+
+@pytest.mark.parametrize("name", IN_A_PROCESS)
+def test_a_mistake_ends_the_process_with_its_exit_code(
     place: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments, code, message = MISTAKES[name]
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    told_in_one_line(name, streamdream(*MISTAKES[name][0]))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_line_and_an_exit_code(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch, here: Here
+) -> None:
     monkeypatch.chdir(place)
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     before = {p.name: p.read_bytes() for p in place.iterdir()}
-    done = streamdream(*arguments)
+    told_in_one_line(name, here(*MISTAKES[name][0]))
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+
+
+def told_in_one_line(name: str, done: subprocess.CompletedProcess[str]) -> None:
+    _, code, message = MISTAKES[name]
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("streamdream: error: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["x.mp4", "--steps", "-1"]])
@@ -206,10 +249,10 @@ def test_quick_answers_load_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.endswith("heavy: []\n")
 
 
-def test_help_is_grouped_and_tells_every_option() -> None:
+def test_help_is_grouped_and_tells_every_option(here: Here) -> None:
     from streamdream.options import Options
 
-    text = streamdream("--help").stdout
+    text = here("--help").stdout
     for group in ("Input and output", "Dream", "Coherence", "Output", "Run"):
         assert group in text
     for name in [*Options.model_fields, "preset", "config", "like", "output"]:
@@ -269,6 +312,12 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
     assert packets(part)[0][-1][0] <= times[-1] + 1
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    film = Film(times=tuple(range(2000)), languages=("eng",), options={"preset": "ultrafast"})
+    return film.write(tmp_path_factory.mktemp("endless") / "in.mp4")
+
+
 @pytest.mark.parametrize(
     ("name", "part", "codec"),
     [
@@ -279,13 +328,11 @@ def test_an_interrupted_run_leaves_a_playable_part(tmp_path: Path, number: int, 
     ],
 )  # fmt: skip
 def test_a_killed_run_leaves_what_was_done(
-    tmp_path: Path, name: str, part: str, codec: str
+    endless: Path, tmp_path: Path, name: str, part: str, codec: str
 ) -> None:
-    source = Film(times=tuple(range(2000)), languages=("eng",), options={"preset": "ultrafast"})
-    source.write(tmp_path / "in.mp4")
     arguments = ["--strength", 0, "--steps", 1, "--warm-steps", 0, "--octaves", 1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamdream", tmp_path / "in.mp4", "-o", tmp_path / name,
+        [sys.executable, "-m", "streamdream", endless, "-o", tmp_path / name,
          "--encoder-preset", "ultrafast", "--work-size", "32", "--codec", codec,
          *map(str, arguments)],
     )  # fmt: skip
@@ -305,15 +352,18 @@ def test_a_killed_run_leaves_what_was_done(
     assert found >= (5 if "prores" in codec or "gif" in name else 25)  # each a key frame
 
 
-def test_a_part_that_is_the_input_is_not_overwritten(film: Path, tmp_path: Path) -> None:
+def test_a_part_that_is_the_input_is_not_overwritten(
+    film: Path, tmp_path: Path, here: Here
+) -> None:
     part = tmp_path / "out.part.mp4"
     part.write_bytes(film.read_bytes())
-    done = streamdream(part, "-o", tmp_path / "out.mp4", "--overwrite", *QUICK)
+    done = here(part, "-o", tmp_path / "out.mp4", "--overwrite", *QUICK)
     assert done.returncode == 4
     assert "is the input itself" in done.stderr
     assert part.read_bytes() == film.read_bytes()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("after", [1.0, 1.6, 2.5])
 def test_an_interruption_while_loading_leaves_nothing(
     film: Path, tmp_path: Path, after: float
@@ -399,12 +449,10 @@ def test_what_is_piped_on_is_a_video_and_nothing_else(film: Path, tmp_path: Path
     assert all(line.startswith(b"streamdream: subtitle") for line in result.stderr.splitlines())
 
 
-def test_a_reader_that_leaves_is_told_in_one_line(tmp_path: Path) -> None:
-    source = Film(times=tuple(range(300)), options={"preset": "ultrafast"})
-    source.write(tmp_path / "in.mp4")
+def test_a_reader_that_leaves_is_told_in_one_line(endless: Path) -> None:
     arguments = ["--strength", "0", "--steps", "1", "--warm-steps", "0", "--octaves", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamdream", tmp_path / "in.mp4", "-o", "-",
+        [sys.executable, "-m", "streamdream", endless, "-o", "-",
          "--work-size", "32", "--encoder-preset", "ultrafast", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -426,9 +474,9 @@ def test_a_terminal_gets_no_video(film: Path) -> None:
 
 
 @pytest.mark.parametrize("view", ["side", "split"])
-def test_views_show_the_source_too(film: Path, tmp_path: Path, view: str) -> None:
+def test_views_show_the_source_too(film: Path, tmp_path: Path, view: str, here: Here) -> None:
     target = tmp_path / "out.mp4"
-    done = streamdream(film, "-o", target, "--view", view, "--frames", 3, *QUICK)
+    done = here(film, "-o", target, "--view", view, "--frames", 3, *QUICK)
     assert done.returncode == 0, done.stderr
     shown, was = pictures(target), pictures(film)[:3]
     h, w = was[0].shape[:2]

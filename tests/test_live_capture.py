@@ -50,6 +50,7 @@ def waited(capture: Capture, done: Callable[[], bool], seconds: float = 15) -> b
     return False
 
 
+@pytest.mark.alone
 def test_a_made_picture_comes_at_its_pace() -> None:
     with reading(find("test", LiveOptions(capture_rate="20", capture_size="160x96"))) as capture:
         assert waited(capture, lambda: capture.arrived >= 40)
@@ -60,6 +61,7 @@ def test_a_made_picture_comes_at_its_pace() -> None:
         assert 0 <= time.monotonic() - got.arrived < 0.5
 
 
+@pytest.mark.alone
 def test_who_is_slow_gets_the_newest_and_the_rest_is_counted() -> None:
     with reading(find("test", LiveOptions(capture_rate="60", capture_size="64x64"))) as capture:
         indices = []
@@ -86,6 +88,7 @@ def test_newest_hands_over_the_last_item_and_waits_no_longer_than_asked() -> Non
     assert slot.take(5) == 7
 
 
+@pytest.mark.alone
 def test_a_clip_is_paced_and_begins_again(tmp_path: Path) -> None:
     film = Film(time_base=Fraction(1, 20)).write(tmp_path / "clip.mp4")
     with reading(find(str(film), LiveOptions())) as capture:
@@ -94,6 +97,7 @@ def test_a_clip_is_paced_and_begins_again(tmp_path: Path) -> None:
         assert capture.captured_rate == pytest.approx(20, rel=0.15)
 
 
+@pytest.mark.alone
 def test_a_photo_is_filmed_for_ever(tmp_path: Path) -> None:
     Picture.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(tmp_path / "photo.png")
     with reading(find(str(tmp_path / "photo.png"), LiveOptions())) as capture:
@@ -339,6 +343,7 @@ def test_a_file_that_no_waiting_makes_a_video_is_refused(tmp_path: Path) -> None
         find(str(tmp_path / "bad.mp4"), LiveOptions())
 
 
+@pytest.mark.alone
 def test_a_pause_in_a_clip_is_kept(tmp_path: Path) -> None:
     times = [0, 1, 2, 32, 33, 34]  # a second and a half in between
     film = Film(times=times, time_base=Fraction(1, 20)).write(tmp_path / "clip.mkv")

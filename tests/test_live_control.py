@@ -26,7 +26,7 @@ from streamdream.live.options import SIGNALS, LiveOptions
 from streamdream.live.osc import Osc, place_of
 from streamdream.live.signals import Signals
 from streamdream.live.sound import Analysis, Sound
-from streamdream.settings import preset_names
+from streamdream.settings import made, preset_names
 
 RATE = 48000
 
@@ -85,6 +85,7 @@ def test_a_number_ramps_to_its_goal_and_arrives() -> None:
     assert controls.values()["strength"] == 2.0
 
 
+@pytest.mark.alone
 def test_a_ramp_that_is_sent_elsewhere_goes_on_from_where_it_is() -> None:
     controls = Controls(LiveOptions(strength=0.0))
     controls.set("strength", 2.0, seconds=0.2)
@@ -656,6 +657,7 @@ def write_wave(path: Path, samples: Any) -> Path:
     return path
 
 
+@pytest.mark.alone
 def test_a_file_is_heard_in_real_time_over_and_over(tmp_path: Path) -> None:
     half = np.concatenate([tone(100, 0.5, 0.8), np.zeros(RATE // 2, np.float32)])
     path, told, signals = write_wave(tmp_path / "half: on.wav", half), [], Signals()
@@ -1069,6 +1071,7 @@ def test_no_packet_keeps_the_reader_busy() -> None:
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.alone
 def test_only_so_many_messages_a_second_are_obeyed(
     client: Client, server: Osc, controls: Controls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1109,6 +1112,7 @@ def listener() -> Iterator[socket.socket]:
         yield opened
 
 
+@pytest.mark.alone
 def test_values_are_sent_back_all_at_first_then_what_changes(
     client: Client, controls: Controls, listener: socket.socket
 ) -> None:
@@ -1131,6 +1135,7 @@ def test_values_are_sent_back_all_at_first_then_what_changes(
     assert heard_by(listener) == []
 
 
+@pytest.mark.alone
 def test_values_are_sent_back_at_most_twenty_times_a_second(
     client: Client, controls: Controls, listener: socket.socket
 ) -> None:
@@ -1145,6 +1150,7 @@ def test_values_are_sent_back_at_most_twenty_times_a_second(
     assert 5 <= count <= 23
 
 
+@pytest.mark.alone
 def test_nine_listeners_are_one_too_many(client: Client, controls: Controls) -> None:
     listeners = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(9)]
     try:
@@ -1161,6 +1167,7 @@ def test_nine_listeners_are_one_too_many(client: Client, controls: Controls) -> 
             opened.close()
 
 
+@pytest.mark.alone
 def test_other_machines_need_the_token(
     controls: Controls, told: list[str], listener: socket.socket
 ) -> None:
@@ -1216,6 +1223,7 @@ def test_a_token_is_forgotten_in_time(controls: Controls, monkeypatch: pytest.Mo
         server.close()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
 def test_the_oldest_of_too_many_clients_is_forgotten(
     controls: Controls, monkeypatch: pytest.MonkeyPatch

@@ -131,6 +131,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # Output
 
 
+@pytest.mark.alone
 def test_slow_target_drops_old_pictures_and_never_delays_the_offer() -> None:
     target = Kept()
     target.wait = 0.03
@@ -161,6 +162,7 @@ def test_target_in_time_gets_every_picture_in_order() -> None:
     assert output.dropped == 0
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("quick")
 def test_what_cannot_be_opened_is_tried_with_growing_pauses_and_told_of_once() -> None:
     target, told = Kept(), list[str]()
@@ -209,6 +211,7 @@ def test_another_size_closes_the_target_and_opens_one_for_it() -> None:
     assert target.got == [0, 1, 2, 3]
 
 
+@pytest.mark.alone
 def test_close_keeps_its_limit_though_the_target_hangs() -> None:
     let_go = threading.Event()
 
@@ -225,6 +228,7 @@ def test_close_keeps_its_limit_though_the_target_hangs() -> None:
     output.close()
 
 
+@pytest.mark.alone
 def test_close_does_not_wait_for_a_pause_to_end() -> None:
     target = Kept()
     target.opening_fault = OSError("no")
@@ -362,6 +366,7 @@ def first_fault(opening: outputs.Opening) -> str:
     return str(caught.value)
 
 
+@pytest.mark.alone
 def test_server_that_says_nothing_is_an_error_in_time_and_stops_no_other_thread() -> None:
     ticks = list[float]()
     ending = threading.Event()
@@ -402,6 +407,7 @@ def test_tcp_stream_waits_for_one_who_fetches() -> None:
         until(lambda: len(reader.got) == 40)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("scheme", ["udp", "rtp"])
 def test_udp_and_rtp_arrive_in_less_than_a_second_though_fetched_late(scheme: str) -> None:
     url = f"{scheme}://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"

@@ -566,6 +566,7 @@ SEEN = """() => {
 }"""
 
 
+@pytest.mark.alone
 def test_a_slider_and_a_preset_change_the_real_picture(browser: Browser, tmp_path: Path) -> None:
     from PIL import Image
     from skimage import data
@@ -575,11 +576,11 @@ def test_a_slider_and_a_preset_change_the_real_picture(browser: Browser, tmp_pat
     Image.fromarray(data.coffee()[::2, ::2]).save(photo)
     with session(str(photo), http=0, ramp=0.1, work_size=96) as (run, told):
         page = browser.new_context().new_page()
-        page.set_default_timeout(15000)
+        page.set_default_timeout(40000)  # it shares its processor with the dream
         page.goto(told[0].removeprefix("page: "))
         slider = page.locator("#control-strength")
         slider.wait_for()
-        until(lambda: run.dreamer.dreams > 6, page, 30)
+        assert until(lambda: run.dreamer.dreams > 6, page, 60)
 
         def seen() -> np.ndarray:
             return np.array(page.evaluate(SEEN), np.float32).reshape(36, 64, 4)[..., :3]

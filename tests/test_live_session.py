@@ -73,6 +73,7 @@ def waited(done: Callable[[], object], seconds: float = 20) -> bool:
     return False
 
 
+@pytest.mark.alone
 def test_a_run_shows_dreams_and_tells_how_it_goes(tmp_path: Path) -> None:
     with session(record=str(tmp_path / "out.mp4")) as (run, told):
         assert waited(lambda: run.status.dreams > 0 and run.status.shown > 5)
@@ -114,6 +115,7 @@ def test_recording_is_off_until_it_is_asked_for_and_snapshots_are_saved(tmp_path
     assert len(frame_times(film)) > 3
 
 
+@pytest.mark.alone
 def test_pause_freeze_and_reset_do_what_they_say(tmp_path: Path) -> None:
     with session(http=0) as (run, _):
         assert waited(lambda: run.status.dreams > 0)
@@ -165,6 +167,7 @@ def test_presets_change_the_network_while_it_runs() -> None:
     assert told[1:] == []
 
 
+@pytest.mark.alone
 def test_the_last_dream_lives_on_while_the_camera_is_away() -> None:
     server = Webcam()
     with session(server.url, http=0) as (run, _):
@@ -192,6 +195,7 @@ def test_outside_of_opening_hours_it_is_black_and_the_camera_is_let_go(
         assert waited(lambda: run._shown is not None and run._shown.pixels.max() > 100)
 
 
+@pytest.mark.alone
 def test_fewer_pictures_than_the_camera_has_if_that_is_wanted() -> None:
     with session(http=0, fps=10.0) as (run, _):
         assert waited(lambda: run.status.seconds > 4)
@@ -384,10 +388,12 @@ def test_reactions_are_read() -> None:
 # From here on the command itself, as a person starts it.
 
 
+SETTINGS = ["--work-size", "64", "--octaves", "2", "--capture-size", "320x180"]
+
+
 def command(*words: str, **environment: str) -> subprocess.Popen[str]:
-    settings = ["--work-size", "64", "--octaves", "2", "--capture-size", "320x180"]
     return subprocess.Popen(
-        [sys.executable, "-m", "streamdream", "live", *words, *settings],
+        [sys.executable, "-m", "streamdream", "live", *words, *SETTINGS],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={k: v for k, v in {**os.environ, **environment}.items() if v},
     )  # fmt: skip
@@ -416,22 +422,42 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, number: int) -> None:
     assert len(frame_times(made)) > 5
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "line"),
-    [
-        (("nothing.mp4", "--no-window", "--http", "0"), 3, "nothing.mp4: no such file"),
-        (("test", "--no-window"), 2, "needs another output"),
-        (("test", "--preset", "nothing"), 2, "no such preset"),
-        (("test",), 4, "there is no display here"),
-        (("test", "--no-window", "--http", "0", "--log", "/nowhere/x.log"), 4, "cannot be written"),
-        (("test", "--strenth", "1"), 2, "strenth"),
-        (("test", "--no-window", "--record", "out.xyz"), 2, "out.xyz"),
-    ],
-)
-def test_what_is_wrong_is_told_in_one_line(words: tuple[str, ...], code: int, line: str) -> None:
+MISTAKES = [
+    (("nothing.mp4", "--no-window", "--http", "0"), 3, "nothing.mp4: no such file"),
+    (("test", "--no-window"), 2, "needs another output"),
+    (("test",), 4, "there is no display here"),
+    (("test", "--preset", "nothing"), 2, "no such preset"),
+    (("test", "--no-window", "--http", "0", "--log", "/nowhere/x.log"), 4, "cannot be written"),
+    (("test", "--strenth", "1"), 2, "strenth"),
+    (("test", "--no-window", "--record", "out.xyz"), 2, "out.xyz"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "line"), MISTAKES[:3])
+def test_what_is_wrong_ends_the_process_with_its_exit_code(
+    words: tuple[str, ...], code: int, line: str
+) -> None:
     process = command(*words, DISPLAY="", WAYLAND_DISPLAY="", SDL_VIDEODRIVER="")
     _, text = process.communicate(timeout=60)
     assert process.returncode == code, text
+    (only,) = text.strip().splitlines()
+    assert only.startswith("streamdream: error: ")
+    assert line in only
+
+
+@pytest.mark.parametrize(("words", "code", "line"), MISTAKES)
+def test_what_is_wrong_is_told_in_one_line(
+    words: tuple[str, ...], code: int, line: str, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from streamdream import cli
+
+    for variable in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["live", *words, *SETTINGS])
+    out, text = capfd.readouterr()
+    assert (ended.value.code, out) == (code, ""), text
     (only,) = text.strip().splitlines()
     assert only.startswith("streamdream: error: ")
     assert line in only
@@ -513,6 +539,7 @@ def window(display: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
     assert process.returncode == 0, text
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_keys_do_what_the_help_says(
     display: str, window: Callable[..., str], tmp_path: Path
@@ -565,6 +592,7 @@ def test_keys_do_what_the_help_says(
     assert waited(lambda: not window("search", "--class", "streamdream"))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_window_that_is_closed_ends_it(display: str, window: Callable[..., str]) -> None:
     def closed() -> bool:

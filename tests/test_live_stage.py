@@ -90,6 +90,7 @@ def centre(weights: np.ndarray) -> tuple[float, float]:
     return float((xs * weights).sum() / total), float((ys * weights).sum() / total)
 
 
+@pytest.mark.alone
 def test_a_dream_that_comes_late_lies_where_its_thing_is_by_then() -> None:
     painter = Painter(seconds=0.4)
     cv2.circle(painter.where, (100, 48), 12, (1.0,), -1)
@@ -114,6 +115,7 @@ def test_a_dream_that_comes_late_lies_where_its_thing_is_by_then() -> None:
     dreamer.close()
 
 
+@pytest.mark.alone
 def test_showing_never_waits_for_dreaming() -> None:
     stage, dreamer, _ = staged(Painter(seconds=0.5))
     stage.show(window(100))
@@ -145,6 +147,7 @@ def test_a_new_dream_is_blended_in_and_does_not_jump() -> None:
     dreamer.close()
 
 
+@pytest.mark.alone
 def test_a_cut_drops_the_dream_even_the_one_that_is_on_its_way() -> None:
     painter = Painter(seconds=0.3)
     painter.where[:] = 1

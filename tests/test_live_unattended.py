@@ -104,6 +104,7 @@ def test_what_crashes_is_started_again_until_it_lives(
     assert len(told) == 2, "the other failures came too soon after it"
 
 
+@pytest.mark.alone
 def test_what_hangs_is_killed_and_replaced_with_all_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_what_hangs_is_killed_and_replaced_with_all_it_started(
     assert told[0] == "watchdog: the run gave no sign of life for 0.6 s; started again in 1 s"
 
 
+@pytest.mark.alone
 def test_what_never_begins_is_replaced_even_if_it_ends_well_when_told_to(tmp_path: Path) -> None:
     late = """
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -206,6 +208,7 @@ def supervisor(begun: list[subprocess.Popen[str]], place: Path, code: str) -> An
     return process
 
 
+@pytest.mark.alone
 @posix
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_end_both_in_good_order(
@@ -232,6 +235,7 @@ def test_signals_end_both_in_good_order(
     assert not runs(starts(tmp_path)[0])
 
 
+@pytest.mark.alone
 @posix
 def test_a_signal_while_it_waits_to_start_again_ends_it_at_once(
     tmp_path: Path, supervisors: list[subprocess.Popen[str]]
@@ -320,6 +324,7 @@ def test_strangers_on_the_port_are_no_heartbeat() -> None:
     listener.close()
 
 
+@pytest.mark.alone
 def test_a_heartbeat_that_nobody_takes_never_blocks() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         heart = Heart({watchdog.HEARTBEAT: f"{server.getsockname()[1]}:{'word' * 4000}"})
@@ -332,6 +337,7 @@ def test_a_heartbeat_that_nobody_takes_never_blocks() -> None:
         heart.close()
 
 
+@pytest.mark.alone
 def test_a_beat_costs_next_to_nothing() -> None:
     heart = Heart({})
     heart.beat()

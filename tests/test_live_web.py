@@ -474,6 +474,7 @@ def test_more_than_eight_viewers_are_turned_away_and_may_come_later(page: Served
         assert viewer.picture()
 
 
+@pytest.mark.alone
 def test_a_slow_viewer_slows_nobody_and_skips_to_the_newest() -> None:
     with Served(size=(720, 1280)) as page, closing(socket.socket()) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -489,6 +490,7 @@ def test_a_slow_viewer_slows_nobody_and_skips_to_the_newest() -> None:
         assert took < 4
 
 
+@pytest.mark.alone
 def test_a_viewer_that_never_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_pages, "PATIENCE", 0.5)
     with Served(size=(720, 1280)) as page, closing(socket.socket()) as slow:
@@ -607,6 +609,7 @@ def test_garbage_ends_a_connection_and_not_the_server(page: Served) -> None:
     assert page.told == []
 
 
+@pytest.mark.alone
 def test_connections_are_bounded_and_idle_ones_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from streamdream.live.web import server as web
 
@@ -623,6 +626,7 @@ def test_connections_are_bounded_and_idle_ones_end(monkeypatch: pytest.MonkeyPat
         assert page.ask("/api/status").status == 200
 
 
+@pytest.mark.alone
 def test_closing_ends_soon_with_viewers_and_half_requests_connected() -> None:
     before = set(threading.enumerate())
     page = Served(size=(720, 1280))

@@ -61,6 +61,7 @@ def test_there_are_commands() -> None:
 LIVE = [command for command in COMMANDS if command.startswith("streamdream live")]
 
 
+@pytest.mark.alone
 def test_live_commands_work(place: Path) -> None:
     running = {command: _begun(place, command) for command in LIVE}  # they mostly wait
     for command, process in running.items():
@@ -77,7 +78,12 @@ def _begun(place: Path, command: str) -> subprocess.Popen[str]:
     if len(words) < 2 or words[1].startswith("-") or words[1] == "screen" or "://" in words[1]:
         words[1:2] = ["test", *[w for w in words[1:2] if w.startswith("-")]]  # no camera here
     # One screen, no opening hours that the test would have to wait for, any port.
-    for option, value in (("--monitor", "0"), ("--hours", "00:00-24:00"), ("--http", "0")):
+    for option, value in (
+        ("--monitor", "0"),
+        ("--hours", "00:00-24:00"),
+        ("--http", "0"),
+        ("--osc", "0"),
+    ):
         if option in words:
             words[words.index(option) + 1] = value
     return subprocess.Popen(

@@ -43,8 +43,8 @@ from streamdream.zoom.camera import (
 )
 from streamdream.zoom.fall import Canvas, Plan, fall
 from streamdream.zoom.movie import begun, planned, walking, zoom_file
-from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import NAMES, NOISES, noise
+from streamdream.zoom.options import NAMES, NOISES, ZoomOptions
+from streamdream.zoom.starts import noise
 
 Map = NDArray[np.float64]
 SIZE = (96, 128)
@@ -501,7 +501,7 @@ def write_song() -> Callable[[Path], Path]:
         ("noise", {"duration": "0.01"}, "too short"),
         ("noise", {"duration": "0.1", "loop": True}, "too short"),
         ("noise", {"react": "zoom: bass"}, "no sound to follow"),
-        ("perlin", {}, "salt-and-pepper"),
+        ("clouds", {}, "salt-and-pepper"),
         ("noise", {"through": "cat.jpg,cat.jpg", "duration": "0.2"}, "need more than 2 frames"),
         ("noise", {"audio": "nowhere.mp3"}, "no such file"),
         (

@@ -14,8 +14,7 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
-from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import NAMES
+from streamdream.zoom.options import NAMES, ZoomOptions
 
 
 class ZoomFlags(ZoomOptions):

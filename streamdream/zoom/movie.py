@@ -48,8 +48,8 @@ from streamdream.values import sides
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
-from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import NAMES, noise, picture
+from streamdream.zoom.options import NAMES, ZoomOptions
+from streamdream.zoom.starts import noise, picture
 
 MOST = 540, 960  # lines and columns, unless a size is given
 LENGTH = Fraction(20)  # s

@@ -1,8 +1,4 @@
-"""What a zoom movie starts from, or dives into: noise by name, or a picture that fills the canvas.
-
-Noise by name is told without loading anything heavy: this module imports neither torch nor av
-before a picture is made.
-"""
+"""What a zoom movie starts from, or dives into: noise by name, or a picture that fills the canvas."""
 
 from __future__ import annotations
 
@@ -14,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from streamdream.zoom.options import NAMES
+
 if TYPE_CHECKING:
     from streamdream.frame import Size
 
@@ -24,9 +22,6 @@ MEAN, DEVIATION = 0.47, 0.2  # of noise, of 1: about those of photographs
 BAND = 8.0, 32.0  # px a wave; where the networks see most
 SHARE = 0.15  # of the pixels that are salt or pepper
 USUAL = "pink"  # what "noise" means: the spectrum of photographs gives the richest dreams
-
-NOISES = ("gaussian", "uniform", "salt-and-pepper", "pink", "band-limited")
-NAMES = ("noise", *NOISES)
 
 
 def noise(name: str, size: Size, seed: Sequence[int]) -> Colours:
