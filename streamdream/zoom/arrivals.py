@@ -22,6 +22,8 @@ from streamdream.zoom.camera import FloatMap, Matrix, growth, mirrored, places, 
 
 RIM = 0.45  # of the time, after which a picture begins to show at its rim; 0 in its middle
 RAGGED = 0.2  # by how much of it the front is torn, so that no frame is seen
+SETTLES = 2.5  # so that a loop's last step is one dreamed step, in change and in strength
+SHARPER = 0.5  # share of what the last step loses that is made up for before it
 LARGEST = 1.1  # times smaller, up to which a picture is sharp by itself
 LATEST = 0.85  # of the time, at which any place begins to show
 CELLS = 9  # of the tearing, across a picture
@@ -62,7 +64,8 @@ class Arrival:
         weight = ((now - before) / (1 - before).clamp_min(1e-6)).clamp(0, 1).to(canvas.device)
         seen = self._seen(x, y, growth(ahead))
         if frame + 1 == self.at:  # so that the next step shows the picture, not a softer one
-            seen = seen + self._seen(x, y, 1, self.image - resampled(seen, *places(ahead, size)))
+            lost = self.image - resampled(seen, *places(ahead, size))
+            seen = seen + SHARPER * self._seen(x, y, 1, lost)
         return canvas + (seen.clamp(0, 1) - canvas) * weight
 
     def _weight(self, x: FloatMap, y: FloatMap, frame: int) -> Mask:
@@ -99,4 +102,4 @@ class Arrival:
 
 def _risen(place: FloatMap | np.float64) -> FloatMap:
     """From 0 to 1 without a kink at either end."""
-    return 1 - (1 - np.asarray(place) ** 2) ** 2
+    return 1 - (1 - np.asarray(place) ** 2) ** SETTLES

@@ -1,4 +1,4 @@
-"""What a zoom movie starts from, or dives into: noise by name, or a picture that fills the canvas."""
+"""What a zoom movie starts from or dives into: noise by name, a picture that fills the canvas."""
 
 from __future__ import annotations
 
