@@ -269,6 +269,9 @@ def test_light_and_colour_come_back(photo: Image) -> None:
     found = Tone.of(image)
     assert float((found.mean - tone.mean).abs().max()) < 0.02
     assert float((found.deviation / tone.deviation - 1).abs().max()) < 0.1
+    dull = Tone.of(photo * 0.1 + 0.4)
+    assert dull.lively().deviation.flatten().tolist() == pytest.approx([0.1] * 3)
+    assert tone.lively().deviation.tolist() == tone.deviation.tolist()
     grey = photo * 0 + 0.5  # nothing to stretch
     assert float(balanced(grey, tone, 1.0).std((1, 2)).max()) < 1e-6
 

@@ -18,6 +18,7 @@ from streamdream.frame import Image
 Colour = Float[Tensor, "3 1 1"]
 
 SECONDS = 0.5  # time constant of the way back
+DULL = 0.1  # deviation of a picture in which a dream is hardly seen
 LEAST = 0.02  # deviation; what has less is not stretched any further
 
 
@@ -33,6 +34,10 @@ class Tone:
         """That of a picture (3, h, w)."""
         deviation, mean = torch.std_mean(image, dim=(1, 2), keepdim=True, correction=0)
         return Tone(mean, deviation)
+
+    def lively(self) -> Tone:
+        """The same, with as much contrast as a dream needs to be seen."""
+        return Tone(self.mean, self.deviation.clamp_min(DULL))
 
     def towards(self, other: Tone, share: float) -> Tone:
         """A tone between this one (0) and another (1)."""

@@ -133,7 +133,7 @@ def fall(
     """
     first = plan.looks(0)
     canvas = Canvas.of(start, (first.seed, seeded(-plan.lead)))
-    arrivals, tone = list(plan.arrivals), Tone.of(start)
+    arrivals, tone = list(plan.arrivals), Tone.of(start).lively()
     for index in range(-plan.lead, plan.count):
         look = first if index <= 0 else plan.looks(index)
         if index > -plan.lead:

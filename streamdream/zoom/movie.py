@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
@@ -69,7 +69,7 @@ class Start:
 
 
 def zoom_file(
-    source: str,
+    source: str | Path,
     target: str | Path | None,
     options: ZoomOptions | None = None,
     listener: Listener | None = None,
@@ -80,6 +80,7 @@ def zoom_file(
     that raises Stopped ends the run early with a playable `name.part.ext`.
     """
     options, listener = options or ZoomOptions(), listener or Silent()
+    source = str(source)
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
     if target is not None:
         read = [p for text in (source, *options.through) for p in files_of(text)]
@@ -114,12 +115,13 @@ def _made(
         listener.notice(notice)
     network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
     outcome = Outcome(0, 0.0, target, True, Counts())
-    listener.begin(info)
+    listener.begin(replace(info, frames=plan.lead + count))
     sink = opened()
 
     def watch(frame: Frame, shown: Picture) -> None:
+        outcome.led = plan.lead + min(0, frame.index)
         sink.watch(frame, shown)
-        listener.step(outcome.frames, outcome.counts)
+        listener.step(outcome.led + outcome.frames, outcome.counts)
 
     frames = fall(start.image.to(device), plan, Dream(network), watch)
     if options.ping_pong:
