@@ -43,7 +43,8 @@ from streamdream.zoom.camera import (
 )
 from streamdream.zoom.fall import Canvas, Plan, fall
 from streamdream.zoom.movie import begun, planned, walking, zoom_file
-from streamdream.zoom.options import NAMES, NOISES, ZoomOptions
+from streamdream.zoom.named import NAMES, NOISES
+from streamdream.zoom.options import ZoomOptions
 from streamdream.zoom.starts import noise
 
 Map = NDArray[np.float64]

@@ -13,8 +13,9 @@ from streamdream import settings
 from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report
 from streamdream.files import check_size, check_target
-from streamdream.inputs import PIPE, check_file, locate
-from streamdream.zoom.options import NAMES, ZoomOptions
+from streamdream.inputs import PIPE
+from streamdream.zoom.named import NAMES, files_read
+from streamdream.zoom.options import ZoomOptions
 
 
 class ZoomFlags(ZoomOptions):
@@ -61,12 +62,7 @@ def zoom(
 ) -> int:
     """Make a zoom movie: fall for ever into the dream of a picture, or of pure noise."""
     chosen = settings.chosen(ZoomOptions, flags, preset, config)
-    read = [] if source in NAMES else [*locate(source).all_files]
-    for path in chosen.through:
-        read += locate(path).all_files
-    if chosen.audio is not None:
-        check_file(chosen.audio)
-        read.append(chosen.audio)
+    read = files_read(source, chosen)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
         check_target(output, read, chosen.overwrite)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -20,11 +19,10 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.colour import BT709, Colour
 from streamdream.companions import Companions
 from streamdream.dream import Dream
-from streamdream.errors import OptionError, SourceError
+from streamdream.errors import OptionError
 from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
-from streamdream.inputs import locate
 from streamdream.models import card
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
@@ -48,7 +46,8 @@ from streamdream.values import sides
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
-from streamdream.zoom.options import NAMES, ZoomOptions
+from streamdream.zoom.named import NAMES, files_read
+from streamdream.zoom.options import ZoomOptions
 from streamdream.zoom.starts import noise, picture
 
 MOST = 540, 960  # lines and columns, unless a size is given
@@ -83,9 +82,7 @@ def zoom_file(
     source = str(source)
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
     if target is not None:
-        read = [p for text in (source, *options.through) for p in files_of(text)]
-        read += [] if options.audio is None else [options.audio]
-        check_target(target, read, options.overwrite)
+        check_target(target, files_read(source, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
     start = begun(source, options)
@@ -128,20 +125,6 @@ def _made(
         folder = None if target in (None, STDOUT) else target.absolute().parent
         frames = there_and_back(frames, plan.interval, folder)
     return write_all(frames, sink, outcome, listener, device)
-
-
-def files_of(text: str) -> tuple[Path, ...]:
-    """The files that are read for what was named; raises SourceError."""
-    if text in NAMES:
-        return ()
-    try:
-        return locate(text).all_files
-    except SourceError as fault:
-        meant = get_close_matches(text, NAMES, n=1)
-        cure = f"did you mean {meant[0]}?" if meant else f"noise is called {', '.join(NAMES)}"
-        if not meant and len(Path(text).parts) + bool(Path(text).suffix) > 1:
-            raise
-        raise SourceError(text, fault.reason, cure) from None
 
 
 def begun(source: str, options: ZoomOptions) -> Start:

@@ -16,9 +16,6 @@ from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, Time, moves
 CAMERA = Group("Camera", sort_key=0.1)
 MOVIE = Group("Movie", sort_key=0.2)
 
-NOISES = ("gaussian", "uniform", "salt-and-pepper", "pink", "band-limited")
-NAMES = ("noise", *NOISES)  # of noise that a movie can start from
-
 MOST_OCTAVES, LEAST_SCALE = 16, 1.05  # beyond them sizes hardly differ
 USUAL_LINES = 270  # px; a canvas that has `octaves` of them
 CAMERA_MOVES = {"zoom", "rotate", "pan_x", "pan_y", "centre_x", "centre_y", "layers_walk"}

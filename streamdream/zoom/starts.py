@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from streamdream.zoom.options import NAMES
+from streamdream.zoom.named import NAMES
 
 if TYPE_CHECKING:
     from streamdream.frame import Size
