@@ -234,7 +234,15 @@ def told_in_one_line(name: str, done: subprocess.CompletedProcess[str]) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["x.mp4", "--steps", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["x.mp4", "--steps", "-1"],
+        ["zoom", "nois", "--zoom", "0: 1, 3z: 2"],
+    ],
+)
 def test_quick_answers_load_nothing_heavy(arguments: list[str]) -> None:
     """What takes seconds is importing these; the time itself depends on the machine."""
     code = (

@@ -327,10 +327,15 @@ def _without(options: LiveOptions, preset: str | None) -> LiveOptions:
         return options
     given = read_preset(preset, Look)
     taken = made(LiveOptions, given)
-    now, then = options.given(True), taken.given(True)
+    now, then = (_as_typed(one) for one in (options, taken))
     brought = [name for name in given if now[name] == then[name]]
     fields = LiveOptions.model_fields
     return options.model_copy(update={name: fields[name].get_default() for name in brought})
+
+
+def _as_typed(options: LiveOptions) -> dict[str, object]:
+    """The values, of schedules the text."""
+    return options.model_dump() | {n: moving.text for n, moving in options.schedules.items()}
 
 
 def _field(name: str) -> str:
