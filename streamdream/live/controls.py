@@ -335,7 +335,8 @@ def _without(options: LiveOptions, preset: str | None) -> LiveOptions:
 
 def _as_typed(options: LiveOptions) -> dict[str, object]:
     """The values, of schedules the text."""
-    return options.model_dump() | {n: moving.text for n, moving in options.schedules.items()}
+    texts = {name: moving.text for name, moving in options.schedules.items()}
+    return {**options.model_dump(), **texts}
 
 
 def _field(name: str) -> str:
