@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--sheet", default="")
     parser.add_argument("options", nargs="*", metavar="option=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     arguments.options = dict(
         one.replace("-", "_", one.count("-")).split("=", 1) for one in arguments.options
     )

@@ -317,7 +317,7 @@ def test_the_last_frame_leads_to_the_first_like_any_other(
 ) -> None:
     given = dict(given)
     source = given.pop("source")
-    given |= {"loop": True, "rate": "16", "duration": "4", "lead_in": "0"}
+    given |= {"loop": True, "rate": "16", "duration": "4"}
     if source == "noise":
         given["lead_in"] = "3"
     plan, frames = film_of(lite0, coffee if source == "photo" else source, options(**given))
@@ -428,7 +428,7 @@ def test_both_models_fall(vgg19: Backbone, lite0: Backbone) -> None:
 def test_a_file_has_the_frames_times_and_settings_that_were_asked_for(
     coffee: Path, tmp_path: Path
 ) -> None:
-    given = options(duration="1", rate="30000/1001", size="96x128", loop=True)
+    given = options(duration="1", rate="30000/1001", size="96x128")
     paths = [tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4")]
     for path, seed in zip(paths, (1, 1, 2), strict=True):
         outcome = zoom_file(str(coffee), path, given.model_copy(update={"seed": seed}))

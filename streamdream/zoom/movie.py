@@ -55,6 +55,7 @@ LENGTH = Fraction(20)  # s
 BLEND, PART = Fraction(4), Fraction(3, 4)  # s, and of the way there: in which a picture shows
 KEPT = 4096  # steps of a camera that are not found anew
 SETTLING = Fraction(6)  # s after which noise has become a dream
+BEGUN = Fraction(1, 2)  # s after which a step changes a picture no more than any other
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def planned(
     size: Size = start.image.shape[-2], start.image.shape[-1]
     lead = options.lead_in
     if lead is None:
-        lead = SETTLING if options.loop and start.noisy else Fraction(0)
+        lead = (SETTLING if start.noisy else BEGUN) if options.loop else Fraction(0)
     parts = len(start.through) + 1
     reached = [round(Fraction(count * (i + 1), parts)) for i in range(parts)]
     if len({0, *reached}) <= parts:

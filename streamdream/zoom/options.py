@@ -117,7 +117,7 @@ class ZoomOptions(Written):
     ] = Field(
         default=None,
         description="How long it dreams before the movie begins. Default: 6 seconds where "
-        "a loop starts from noise, otherwise 0.",
+        "a loop starts from noise, half a second from a picture; without --loop 0.",
     )
     layers_walk: Annotated[bool, Parameter(group=MOVIE, negative=())] = Field(
         default=False,
