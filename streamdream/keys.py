@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
 
 from streamdream.errors import near
 from streamdream.formulas import Formula, Mistake
@@ -32,10 +32,10 @@ class Span:
     words: str = ""
 
     @staticmethod
-    def of(metadata: list[Any], whole: bool) -> Span:
-        """From the bounds of a field."""
+    def of(field: FieldInfo) -> Span:
+        """From the type and the bounds of a field."""
         low, high, words = -math.inf, math.inf, []
-        for bound in metadata:
+        for bound in field.metadata:
             if isinstance(bound, Ge):
                 low = float(str(bound.ge))
                 words.append(f"at least {low:g}")
@@ -48,7 +48,7 @@ class Span:
             elif isinstance(bound, Lt):
                 high = math.nextafter(float(str(bound.lt)), -math.inf)
                 words.append(f"less than {bound.lt}")
-        return Span(low, high, whole, " and ".join(words))
+        return Span(low, high, field.annotation is int, " and ".join(words))
 
     def fit(self, value: float) -> float:
         """The nearest number that the option takes; what is no number becomes the lowest."""

@@ -37,7 +37,10 @@ class Moving(BaseModel):
         return made
 
     def _check_together(self) -> None:
-        """Raise ValueError where values do not go together, knowing which of them move."""
+        """Raise ValueError where values do not go together, knowing which of them move.
+
+        What is typed is put over presets and files first, so its own model checks nothing here.
+        """
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:
@@ -90,7 +93,7 @@ def _schedule(name: str, field: FieldInfo, value: object) -> Schedule | None:
     stays = text is None or (not is_schedule(text) if layers else _is_number(text))
     if text is None or (stays and not isinstance(value, Mapping)):
         return None
-    span = None if layers else Span.of(field.metadata, whole=field.annotation is int)
+    span = None if layers else Span.of(field)
     return Schedule.read(name.replace("_", "-"), text, span)
 
 

@@ -20,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     field_validator,
-    model_validator,
 )
 
 from streamdream import models
@@ -181,12 +180,8 @@ class Look(Moving):
         "hardware is faster with it.",
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        models.card(self.model).check_layers(self.layers)
-        return self
-
     def _check_together(self) -> None:
+        models.card(self.model).check_layers(self.layers)
         moving = {"memory", "steps"} & set(self.schedules)
         if self.memory == 0 and self.steps == 0 and not moving:
             raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
@@ -369,19 +364,14 @@ class Options(Written):
         description="The dream alone, side by side with its source, or its right half only.",
     )
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_together(self) -> None:
+        super()._check_together()
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(
                 f"--end {float(self.end):g} is not after --start {float(self.start):g}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_loop(self) -> Self:
         if self.loop + (self.loop_blend is not None) + self.ping_pong > 1:
             raise ValueError("only one of --loop, --loop-blend and --ping-pong can be given")
-        return self
 
     @property
     def loop_kind(self) -> str | None:

@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator
-from pydantic.fields import FieldInfo
 
 from streamdream.errors import near
+from streamdream.keys import Span
 
 if TYPE_CHECKING:
     from streamdream.options import Common
@@ -117,21 +116,6 @@ def sliders(kind: type[Common]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
-    """The least and the most that a number may be, None without a bound."""
-    least = most = None
-    for bound in field.metadata:
-        if isinstance(bound, Ge):
-            least = float(str(bound.ge))
-        elif isinstance(bound, Gt):
-            least = math.nextafter(float(str(bound.gt)), math.inf)
-        elif isinstance(bound, Le):
-            most = float(str(bound.le))
-        elif isinstance(bound, Lt):
-            most = math.nextafter(float(str(bound.lt)), -math.inf)
-    return least, most
-
-
 Kind = TypeVar("Kind", bound="Common")
 
 
@@ -148,9 +132,5 @@ def driven(options: Kind, reactions: Iterable[Reaction], signals: Mapping[str, f
             continue
         name = reaction.option.replace("-", "_")
         field = type(options).model_fields[name]
-        least, most = bounds(field)
-        value = reaction.value(place)
-        value = value if least is None else max(value, least)
-        value = value if most is None else min(value, most)
-        moved[name] = round(value) if field.annotation is int else value
+        moved[name] = Span.of(field).fit(reaction.value(place))
     return options.model_copy(update=moved) if moved else options

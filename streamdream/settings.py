@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 
 from streamdream.errors import OptionError, near
 from streamdream.formulas import Mistake
@@ -32,20 +32,8 @@ class Flags(Options):
     Whether they go together shows only when presets and files have been put under them.
     """
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        return self
-
     def _check_together(self) -> None:
-        """Nothing."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        return self
-
-    @model_validator(mode="after")
-    def _one_loop(self) -> Self:
-        return self
+        """Nothing yet."""
 
 
 def preset_names(kind: type[Look] = Options) -> tuple[str, ...]:

@@ -50,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Random tensors are the same in every run, whichever tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def lite0() -> backbone.Backbone:
     return backbone.load("efficientnet-lite0")

@@ -319,9 +319,7 @@ def test_a_model_brings_its_own_layers() -> None:
 
 def test_eight_threads_at_once_do_no_harm() -> None:
     controls = Controls(LiveOptions(react=("strength: bass",)), signals=lambda: {"bass": 0.5})
-    end = time.monotonic() + 1.0
     faults: list[object] = []
-    seen = [0] * 8
 
     def hammer(seed: int) -> None:
         chance = random.Random(seed)
@@ -333,7 +331,7 @@ def test_eight_threads_at_once_do_no_harm() -> None:
             lambda: controls.slide(chance.choice(names), chance.random()),
             controls.values,
         ]
-        while time.monotonic() < end:
+        for _ in range(100):
             try:
                 chance.choice(ways)()
             except Error:
@@ -343,7 +341,6 @@ def test_eight_threads_at_once_do_no_harm() -> None:
             for options in (controls.at(), controls.at_without_signals(time.monotonic())):
                 if not within(controls, options):
                     faults.append(options)
-            seen[seed] += 1
 
     threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -351,7 +348,6 @@ def test_eight_threads_at_once_do_no_harm() -> None:
     for thread in threads:
         thread.join()
     assert faults == []
-    assert min(seen) > 10
     assert len(controls.actions()) <= 64
     LiveOptions.model_validate(controls.at_without_signals(math.inf).model_dump())
 

@@ -23,9 +23,10 @@ from pydantic.fields import FieldInfo
 
 from streamdream import models
 from streamdream.errors import Error, OptionError, near
+from streamdream.keys import Span
 from streamdream.live.options import LiveOptions
 from streamdream.options import Look
-from streamdream.reactions import bounds, driven
+from streamdream.reactions import driven
 from streamdream.schedule import Moment
 from streamdream.settings import made, preset_names, read_preset
 
@@ -402,7 +403,8 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
         kind = "switch"
     elif inner is int:
         kind = "whole"
-    least, most = bounds(field)
+    span = Span.of(field)
+    least, most = (end if math.isfinite(end) else None for end in (span.low, span.high))
     low, high = slider if slider else (None, None)
     text = (field.description or "").strip()
     default = list(default) if isinstance(default, tuple) else default

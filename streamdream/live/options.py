@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Group, Parameter
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from streamdream.options import COHERENCE, DREAM, Common
 from streamdream.reactions import SIGNALS, Reaction, Texts, sliders
@@ -240,14 +240,13 @@ class LiveOptions(Common):
     def _reactions(cls, value: object) -> object:
         return Reaction.read_all(value, cls)
 
-    @model_validator(mode="after")
-    def _shown(self) -> Self:
+    def _check_together(self) -> None:
+        super()._check_together()
         reached = (self.http, self.hls, self.virtual_camera, self.ndi, self.spout, self.syphon)
         if not (self.window or self.record or self.stream or any(o is not None for o in reached)):
             raise ValueError(
                 "--no-window needs another output: --http, --record, --stream, --hls or a device"
             )
-        return self
 
     @classmethod
     def sliders(cls) -> dict[str, tuple[float, float]]:
@@ -284,13 +283,5 @@ class LiveOptions(Common):
 class LiveFlags(LiveOptions):
     """Options from the command line alone: what they mean together is not checked yet."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        return self
-
     def _check_together(self) -> None:
-        """Nothing."""
-
-    @model_validator(mode="after")
-    def _shown(self) -> Self:
-        return self
+        """Nothing yet."""

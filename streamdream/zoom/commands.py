@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import model_validator
 
 from streamdream import options as opts
 from streamdream import settings
@@ -21,16 +20,8 @@ from streamdream.zoom.options import ZoomOptions
 class ZoomFlags(ZoomOptions):
     """Options from the command line alone; see `settings.Flags`."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ZoomFlags:
-        return self
-
     def _check_together(self) -> None:
-        """Nothing."""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> ZoomFlags:
-        return self
+        """Nothing yet."""
 
 
 def zoom(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Group, Parameter
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from streamdream.options import DREAM, Written
 from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, Time, moves
@@ -167,13 +167,12 @@ class ZoomOptions(Written):
     flow: Annotated[Literal["none"], HIDDEN] = "none"  # type: ignore[assignment]
     quality: Annotated[Literal["standard"], HIDDEN] = "standard"  # type: ignore[assignment]
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _check_together(self) -> None:
+        super()._check_together()
         if self.layers_walk and self.layers:
             raise ValueError("--layers-walk and --layers exclude each other")
         if self.loop and self.ping_pong:
             raise ValueError("--loop and --ping-pong exclude each other")
-        return self
 
     def _recorded(self) -> set[str]:
         hidden = {
