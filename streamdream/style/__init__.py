@@ -1,0 +1,1 @@
+"""Style transfer: a painting in place of a dream, in the same stream."""
