@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.frame import Delta, Image, Mask, resize
+from streamdream.frame import Delta, Image, Mask, Pixels, composite, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
 from streamdream.models import weighed
@@ -291,10 +291,22 @@ def _unit(x: Tensor) -> Tensor:
 class Dream:
     """The effect: DeepDream with one network, going on from what was carried."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        """Dream with this network."""
+    replaces = False
+
+    def __init__(self, backbone: Backbone, mixed: bool = False) -> None:
+        """Dream with this network; `mixed` into a painting, as much as `dream_mix` says."""
         self.backbone = backbone
+        self._mixed = mixed
         self._slope = Replayed(steepest)
+
+    def takes_part(self, options: Look) -> bool:
+        """Whether there is something to dream."""
+        return not self._mixed or options.dream_mix > 0
+
+    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+        """Full-size pixels (H, W, 3) with the dream `delta` of their `image` added."""
+        share = options.dream_mix if self._mixed else 1.0
+        return composite(pixels, delta, options.strength * share)
 
     def __call__(
         self, image: Image, carried: Carried, options: Look, index: int

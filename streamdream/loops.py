@@ -31,7 +31,7 @@ from streamdream.frame import Alpha, Delta, Frame, interleaved, planes, to_image
 from streamdream.governor import rms
 from streamdream.motion import Motion, warp
 from streamdream.options import Options
-from streamdream.pipeline import Settle, State
+from streamdream.pipeline import Settle, States
 from streamdream.schedule import Moment
 from streamdream.sinks import write_error
 from streamdream.sources import Glimpse, VideoSource
@@ -212,23 +212,30 @@ class Seam:
         place = None if folder is None else str(folder)
         self._waiting = SpooledTemporaryFile(IN_MEMORY, dir=place)  # noqa: SIM115 - see __exit__
 
-    def __call__(self, frame: Frame, state: State) -> State:
-        """The state to show and to carry on."""
+    def __call__(self, frame: Frame, states: States) -> States:
+        """The states to show and to carry on."""
         share = _smooth(float(1 + (frame.time - self._last) / self._seconds))
         if self._leading:
             if share > 0:
-                self._put(state.delta)
+                for state in states:
+                    self._put(None if state is None else state.delta)
             if frame.index == self._final:
                 self._leading = False
                 self._waiting.seek(0)
-                return state.moved(-self._period)
-            return state
+                return tuple(state and state.moved(-self._period) for state in states)
+            return states
         if share == 0:
-            return state
+            return states
         # What the state before had of it was carried along; this much is still to come.
         pull = (share - self._share) / (1 - self._share)
         self._share = share
-        return replace(state, delta=between(state.delta, self._take(state.delta), pull))
+        waiting = [self._take() for _ in states]
+        return tuple(
+            state
+            if state is None or kept is None
+            else replace(state, delta=between(state.delta, kept.to(state.delta.device), pull))
+            for state, kept in zip(states, waiting, strict=True)
+        )
 
     def __enter__(self) -> Self:
         """The seam itself."""
@@ -244,16 +251,17 @@ class Seam:
         with suppress(OSError):  # a full disk was told of before
             self._waiting.close()
 
-    def _put(self, delta: Delta) -> None:
+    def _put(self, delta: Delta | None) -> None:
+        found = np.zeros(0) if delta is None else interleaved(delta)
         try:
-            np.save(self._waiting, interleaved(delta).astype(np.float16))
+            np.save(self._waiting, found.astype(np.float16))
             self._waiting.flush()
         except OSError as fault:
             raise write_error("dream that waits for the loop's end", fault) from None
 
-    def _take(self, like: Delta) -> Delta:
+    def _take(self) -> Delta | None:
         kept: np.ndarray = np.load(self._waiting)
-        return planes(kept.astype(np.float32), like.device)
+        return planes(kept.astype(np.float32)) if kept.size else None
 
 
 def between(one: Delta, other: Delta, share: float) -> Delta:

@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from streamdream import models
-from streamdream.moving import Moving
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
+from streamdream.style.options import Painted
 from streamdream.values import (
     AS_WRITTEN,
     Bytes,
@@ -59,7 +59,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Moving):
+class Look(Painted):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

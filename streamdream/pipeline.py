@@ -2,20 +2,21 @@
 
     source ─ pixels ─ image at work size ─ motion since the last frame       `views`, ahead
                                               │                              of the dream
-           the last dream's delta ─ carried along it, trusted, faded         `carry`
+           the last result's delta ─ carried along it, trusted, faded        `carry`
                                               │
-                                 effect: dreams on from there ─ delta ─      `advance`: kept
+                        effect: dreams, or paints, on from there ─ delta ─   `advance`: kept
                                               │                              for the next frame
-                       full-size pixels + delta ─ arranged ─ sink
+                      full-size pixels ─ the result laid on ─ arranged ─ sink
 
 What passes from one frame to the next is one value, `State`; nothing else is remembered, and
-nothing crosses a cut.
+nothing crosses a cut. Of several effects each redraws what the one before made, and has a state
+of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -29,8 +30,8 @@ from streamdream.frame import (
     Frame,
     Image,
     Mask,
+    Pixels,
     Size,
-    composite,
     resize,
     to_image,
     work_size,
@@ -77,41 +78,61 @@ class State:
 
     `image` (3, h, w) the source at work size; `delta` (3, h, w) what the effect changed about
     it; `age` (1, h, w) for how many frames each place has been dreamed, GROWN_UP from the
-    start where a scene starts; `governor` holds the scene's strength.
+    start where a scene starts; `governor` holds the scene's strength, None where the effect
+    does that itself.
     """
 
     time: Fraction
     image: Image
     delta: Delta
     age: Mask
-    governor: Governor
+    governor: Governor | None
 
     def moved(self, seconds: Fraction) -> State:
         """The same, so much later."""
-        return replace(self, time=self.time + seconds, governor=self.governor.moved(seconds))
+        governor = self.governor and self.governor.moved(seconds)
+        return replace(self, time=self.time + seconds, governor=governor)
 
 
-Settle = Callable[[Frame, State], State]
-"""Has the last word on a frame's state: what it gives is shown, and carried on."""
+States = tuple[State | None, ...]
+"""One for each effect; None where it took no part."""
+
+Settle = Callable[[Frame, States], States]
+"""Has the last word on a frame's states: what it gives is shown, and carried on."""
 
 
 @dataclass(frozen=True)
 class Carried:
     """What reaches a frame from the one before: a faded `delta` and the `age` it has.
 
-    `governor` is None where a scene starts; `uncovered` is the share of the picture that
-    nothing could be carried to.
+    `trust` (1, h, w) says where it can be believed, None where a scene starts; so does
+    `governor`, which is also None where the effect holds its strength itself. `uncovered` is the
+    share of the picture that nothing could be carried to.
     """
 
     delta: Delta
     age: Mask
     governor: Governor | None = None
     uncovered: float = 1.0
+    trust: Mask | None = None
 
 
 @runtime_checkable
 class Effect(Protocol):
     """Redraws an image, going on from what was carried."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether its result is a picture of its own, in place of the source: a painting.
+
+        Then it is the picture that is carried, and it does not fade. If not, its result is a
+        change of the source, and that is carried: a dream.
+        """
+        ...
+
+    def takes_part(self, options: Look) -> bool:
+        """Whether it redraws a frame with these options at all."""
+        ...
 
     def __call__(
         self, image: Image, carried: Carried, options: Look, index: int
@@ -119,15 +140,22 @@ class Effect(Protocol):
         """Yield after every step; the last picture is the result."""
         ...
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
-        """How much of the effect `result` shows on top of `image`, in bits."""
+    def response(self, image: Image, result: Image, options: Look) -> Scalar | None:
+        """How much of the effect `result` shows on top of `image`, in bits.
+
+        None if nobody has to hold its strength.
+        """
+        ...
+
+    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+        """Full-size pixels (H, W, 3) with its result on them, at work size `image + delta`."""
         ...
 
 
 def redraw(
     frames: Iterable[Frame],
     options: Options,
-    effect: Effect,
+    effect: Effect | Sequence[Effect],
     motion: Motion,
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
@@ -137,30 +165,41 @@ def redraw(
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
-    Frames are read, and motion is found, by a thread of its own while the effect is at work:
-    neither `frames` nor `motion` may be used, nor closed, elsewhere before the generator has
-    ended or has been closed. `watch` is called with the frame and the unfinished picture after
-    every step, `waiting` now and then while no frame comes; what they raise ends it. `drive`
-    moves options at each frame. Raises ModelError where a dream is not finite.
+    Of several effects each goes on from what the one before made of the frame. Frames are read,
+    and motion is found, by a thread of its own while the effect is at work: neither `frames` nor
+    `motion` may be used, nor closed, elsewhere before the generator has ended or has been closed.
+    `watch` is called with the frame and the unfinished picture after every step, `waiting` now
+    and then while no frame comes; what they raise ends it. `drive` moves options at each frame.
+    Raises ModelError where a result is not finite.
     """
-    state: State | None = None
+    effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
+    states: States = (None,) * len(effects)
     with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
-            carried = carry(state, image, frame.time, view.movement, now.memory)
-            picture: Picture = (image + carried.delta).clamp(0, 1).clone
-            for picture in effect(image, carried, now, frame.index):
-                if watch is not None:
-                    watch(frame, picture)
-            state = advance(carried, image, picture(), frame.time, effect, now)
-            if not torch.isfinite(state.delta).all():
-                cure = "use --precision fp32 or a smaller --step-size"
-                raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
-            if settle is not None:
-                state = settle(frame, state)
-            dreamed = composite(frame.pixels, state.delta, now.strength)
-            yield arranged(frame, dreamed, now.view)
+            found: list[State | None] = []
+            for each, state in zip(effects, states, strict=True):
+                if not each.takes_part(now):
+                    found.append(None)
+                    continue
+                carried = carry(state, image, frame.time, view.movement, now.memory, each.replaces)
+                picture: Picture = (image + carried.delta).clamp(0, 1).clone
+                for picture in each(image, carried, now, frame.index):
+                    if watch is not None:
+                        watch(frame, picture)
+                after = advance(carried, image, picture(), frame.time, each, now)
+                if not torch.isfinite(after.delta).all():
+                    cure = "use --precision fp32 or a smaller --step-size"
+                    raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
+                found.append(after)
+                image = image + after.delta
+            states = tuple(found) if settle is None else settle(frame, tuple(found))
+            pixels = frame.pixels
+            for each, after in zip(effects, states, strict=True):
+                if after is not None:
+                    pixels = each.laid_on(pixels, after.image, after.delta, now)
+            yield arranged(frame, pixels, now.view)
 
 
 def views(
@@ -185,26 +224,35 @@ def views(
 
 
 def carry(
-    state: State | None, image: Image, time: Fraction, movement: Movement | None, memory: float
+    state: State | None,
+    image: Image,
+    time: Fraction,
+    movement: Movement | None,
+    memory: float,
+    replaces: bool = False,
 ) -> Carried:
-    """Carry the last delta to where its things are now, and let it fade.
+    """Carry the last result to where its things are now, and let it fade.
 
-    The governor says how much of it stays, but it fades at least by exp(-dt / `memory`): with
-    time, not with frames. A state of another work size is brought to this one's.
+    The governor says how much of a change stays, but it fades at least by exp(-dt / `memory`):
+    with time, not with frames. A picture that `replaces` the source stays as it is. A state of
+    another work size is brought to this one's.
     """
     if state is None or movement is None or movement.cut:
         return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]))
     if state.image.shape != image.shape:
         state = resized(state, (image.shape[-2], image.shape[-1]))
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
+    age = warp(state.age, flow, sharp=False) * trust
+    uncovered = 1 - float(movement.trust.mean())
+    if replaces:
+        picture = warp(state.image + state.delta, flow)
+        return Carried((picture - image) * trust, age, state.governor, uncovered, trust)
     most = math.exp(-float(time - state.time) / memory)
-    keep = state.governor.keep(image, state.delta).clamp_max(most)
-    return Carried(
-        warp(state.delta, flow) * (trust * keep),
-        warp(state.age, flow, sharp=False) * trust,
-        state.governor,
-        uncovered=1 - float(movement.trust.mean()),
-    )
+    keep: Scalar | float = most
+    if state.governor is not None:
+        keep = state.governor.keep(image, state.delta).clamp_max(most)
+    delta = warp(state.delta, flow) * (trust * keep)
+    return Carried(delta, age, state.governor, uncovered, trust)
 
 
 def advance(
@@ -221,13 +269,15 @@ def advance(
     if governor is None:
         age = torch.full_like(carried.age, GROWN_UP)
         response = effect.response(image, result, options)
-        governor = Governor.begin(image, delta, response, age.mean(), time)
+        if response is not None:
+            governor = Governor.begin(image, delta, response, age.mean(), time)
         return State(time, image, delta, age, governor)
     age = carried.age + 1
     governor = governor.after(image, carried.delta, delta)
     if governor.due(time):
         response = effect.response(image, result, options)
-        governor = governor.looked(time, response, age.mean())
+        if response is not None:
+            governor = governor.looked(time, response, age.mean())
     return State(time, image, delta, age, governor)
 
 

@@ -10,8 +10,7 @@ from fractions import Fraction
 
 from av.audio.stream import AudioStream
 
-from streamdream import backbone
-from streamdream.dream import Dream
+from streamdream.effects import effects_of
 from streamdream.frame import work_size
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
@@ -19,6 +18,7 @@ from streamdream.pipeline import redraw
 from streamdream.run import choose_device, reading_of
 from streamdream.schedule import Clock
 from streamdream.sources import VideoSource
+from streamdream.style.named import check_styles
 from streamdream.video_sink import NOT_CONTENT
 
 TIMED = 4  # warm frames; the first of a scene takes many more steps
@@ -93,16 +93,16 @@ def _lines(source: VideoSource, options: Options) -> Iterator[str]:
 def pace(text: str, options: Options) -> Pace:
     """Dream the first frames, to see how long they take here."""
     device = choose_device(options.device)
-    precision = backbone.choose_precision(options.precision, options.model, device)
-    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    check_styles(options)
+    effects = effects_of(options, device)
     count = 2 + TIMED
     with VideoSource(
         text, options.start, options.end, count, options.fitted_size, reading_of(options)
     ) as source:
         options = options.clocked(Clock(source.info.rate, source.info.frames))
         done = [time.perf_counter()]
-        effect, motion = Dream(network), OpticalFlow(options.flow)
-        with closing(redraw(source, options, effect, motion, device)) as frames:
+        motion = OpticalFlow(options.flow)
+        with closing(redraw(source, options, effects, motion, device)) as frames:
             done += [time.perf_counter() for _ in frames]
     first = done[1] - done[0]
     # The second frame still prepares kernels for the shapes that only warm frames have.

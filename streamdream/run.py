@@ -14,12 +14,11 @@ from typing import Protocol
 
 import torch
 
-from streamdream import backbone
 from streamdream.animation import AnimationSink
 from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.companions import Companions
-from streamdream.dream import Dream
+from streamdream.effects import effects_of, precision_of
 from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame
@@ -37,6 +36,7 @@ from streamdream.sinks import Sink, Stopped
 from streamdream.song import Song, duration_of
 from streamdream.soundtrack import Soundtrack
 from streamdream.sources import VideoSource
+from streamdream.style.named import check_styles, files_of
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
 from streamdream.views import arranged_info
@@ -144,6 +144,7 @@ def dream_file(
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
+    check_styles(options)
     if target is not None:
         check_target(target, read_files(given, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
@@ -154,9 +155,8 @@ def dream_file(
         options = options.clocked(Clock(frames.info.rate, frames.info.frames))
         check_loop(options, frames)
         device = choose_device(options.device)
-        precision = backbone.choose_precision(options.precision, options.model, device)
         # What is recorded in the result is what was used: other precisions give other bits.
-        options = options.model_copy(update={"precision": precision})
+        options = options.model_copy(update={"precision": precision_of(options, device)})
         info = arranged_info(frames.info, options.view)
         beside, left_out = _beside(frames.companions, options, song)
         one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
@@ -169,8 +169,7 @@ def dream_file(
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
         for notice in [*notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
-        network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
-        effect = Dream(network)
+        effects = effects_of(options, device)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(replace(info, frames=frames_to_come(info, options, loop)))
@@ -190,7 +189,7 @@ def dream_file(
         def dreamed(
             stream: Iterable[Frame], settle: Settle | None = None
         ) -> Generator[Frame, None, None]:
-            return redraw(stream, options, effect, motion, device, watch, waiting, drive, settle)
+            return redraw(stream, options, effects, motion, device, watch, waiting, drive, settle)
 
         folder = None if target in (None, STDOUT) else target.absolute().parent
         if loop is not None:
@@ -254,7 +253,8 @@ def write_all(
 
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:
     """The files that a run reads, as far as they are files."""
-    return given.all_files if options.audio is None else (*given.all_files, options.audio)
+    songs = () if options.audio is None else (options.audio,)
+    return (*given.all_files, *songs, *files_of(options))
 
 
 def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:

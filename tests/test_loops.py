@@ -221,11 +221,18 @@ def test_the_end_is_drawn_to_what_waits_and_no_further(tmp_path: Path) -> None:
         return Frame(np.zeros((32, 48, 3), np.uint8), times[index], index)
 
     with Seam(99, times[-1], Fraction(4), tmp_path) as seam:
-        led = [seam(frame(i), state(0, i)) for i in range(40, 100)]
+
+        def settled(turn: int, index: int) -> State:
+            (found,) = seam(frame(index), (state(turn, index),))
+            assert found is not None
+            return found
+
+        led = [settled(0, i) for i in range(40, 100)]
         assert all(torch.equal(s.delta, deltas[0, i]) for i, s in enumerate(led, 40))
         assert [s.time for s in led] == [*times[40:99], times[99] - 4]
+        assert led[-1].governor is not None
         assert led[-1].governor.look.time == governor.look.time - 4
-        done = [seam(frame(i), state(1, i)) for i in range(100)]
+        done = [settled(1, i) for i in range(100)]
     assert all(torch.equal(s.delta, deltas[1, i]) for i, s in enumerate(done[:75]))
     assert not torch.equal(done[76].delta, deltas[1, 76])
     assert torch.allclose(done[-1].delta, deltas[0, -1], atol=1e-3)

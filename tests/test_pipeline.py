@@ -15,7 +15,7 @@ from media import frame_times
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.errors import ModelError
-from streamdream.frame import Frame, Image, Pixels, to_image, work_size
+from streamdream.frame import Delta, Frame, Image, Pixels, composite, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Look, Options
@@ -41,6 +41,8 @@ def alike(a: np.ndarray, b: np.ndarray) -> float:
 class Adding:
     """An effect whose doing is known: adds a constant to what was carried."""
 
+    replaces = False
+
     def __init__(self, amount: float = 0.1) -> None:
         self.amount = amount
         self.seen: list[Carried] = []
@@ -51,8 +53,14 @@ class Adding:
         self.seen.append(carried)
         yield (image + carried.delta + self.amount).clone
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
+    def takes_part(self, options: Look) -> bool:
+        return True
+
+    def response(self, image: Image, result: Image, options: Look) -> Scalar | None:
         return (result - image).mean()
+
+    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+        return composite(pixels, delta, options.strength)
 
 
 def moved(dx: float, like: Image) -> Movement:
