@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.frame import Delta, Image, Mask, Pixels, composite, resize
+from streamdream.frame import Delta, Image, Mask, Pixels, Resized, composite, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
 from streamdream.models import weighed
@@ -303,7 +303,7 @@ class Dream:
         """Whether there is something to dream."""
         return not self._mixed or options.dream_mix > 0
 
-    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
         """Full-size pixels (H, W, 3) with the dream `delta` of their `image` added."""
         share = options.dream_mix if self._mixed else 1.0
         return composite(pixels, delta, options.strength * share)

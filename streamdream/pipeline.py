@@ -31,6 +31,7 @@ from streamdream.frame import (
     Image,
     Mask,
     Pixels,
+    Resized,
     Size,
     resize,
     to_image,
@@ -147,7 +148,7 @@ class Effect(Protocol):
         """
         ...
 
-    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
         """Full-size pixels (H, W, 3) with its result on them, at work size `image + delta`."""
         ...
 

@@ -15,7 +15,7 @@ from media import frame_times
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.errors import ModelError
-from streamdream.frame import Delta, Frame, Image, Pixels, composite, to_image, work_size
+from streamdream.frame import Frame, Image, Pixels, Resized, composite, to_image, work_size
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Look, Options
@@ -59,7 +59,7 @@ class Adding:
     def response(self, image: Image, result: Image, options: Look) -> Scalar | None:
         return (result - image).mean()
 
-    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
         return composite(pixels, delta, options.strength)
 
 

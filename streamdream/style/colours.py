@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdream.frame import Delta, Image, Mask, Pixels, Resized, interleaved, white
+from streamdream.frame import Image, Mask, Pixels, Resized, interleaved, white
 from streamdream.options import Look
 from streamdream.style.paintings import mask_of
 
 LUMINANCE = 0.2126, 0.7152, 0.0722  # of red, green and blue, BT.709
 
 
-def painted_on(pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+def painted_on(pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
     """Full-size pixels (H, W, 3) with a painting on them, at work size `image + delta`.
 
     It is laid on with the strength of the options, where their one mask is white, in the colours

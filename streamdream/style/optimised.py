@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.frame import Delta, Image, Mask, Pixels, Size, resize
+from streamdream.frame import Image, Mask, Pixels, Resized, Size, resize
 from streamdream.models import weighed
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import Carried, Picture
@@ -36,11 +36,11 @@ from streamdream.style.losses import (
 from streamdream.style.named import named
 from streamdream.style.paintings import fitted, mask_of, painting
 
-STYLE, VARIATION, TEMPORAL = 1.0, 1.0, 40.0  # weights beside that of the content, which is 1
+STYLE, VARIATION, TEMPORAL = 20.0, 20.0, 200.0  # weights beside that of the content, which is 1
 USUAL_MEMORY = 3.0  # s, at which the temporal loss has that weight
 SIZES, SCALE = 3, 1.5  # at most so many, each that much larger than the one before
 SMALLEST_SIZE = 64  # px
-FIRST, WARM = 0.02, 0.008  # of 1: about the change of Adam's first steps
+FIRST, WARM = 0.03, 0.01  # of 1: about the change of Adam's first steps
 KEPT = 32  # sets of Gram matrices
 
 
@@ -156,7 +156,7 @@ class Optimised:
     def response(self, image: Image, result: Image, options: Look) -> None:
         """None: a loss holds its strength, not a governor."""
 
-    def laid_on(self, pixels: Pixels, image: Image, delta: Delta, options: Look) -> Pixels:
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
         """Full-size pixels (H, W, 3) with the painting `image + delta` on them."""
         return painted_on(pixels, image, delta, options)
 

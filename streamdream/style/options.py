@@ -68,7 +68,7 @@ class Painted(Moving):
         "their order.",
     )
     style_steps: Annotated[int, Parameter(group=STYLE, **AS_WRITTEN)] = Field(
-        default=100,
+        default=60,
         ge=1,
         le=5000,
         json_schema_extra=moves(),
