@@ -27,7 +27,7 @@ __all__ = ["Network", "NetworkCard", "load_network", "read_card", "save_network"
 Pictures = Float[Tensor, "1 3 h w"]
 Trust = Float[Tensor, "1 1 h w"]
 
-BLOCKS = 5
+BLOCKS = 4
 GRID = 4  # px; the coarsest layer sees one value for so many
 MOST_KEPT = 0.92  # of what was carried, at most: what no longer fits is gone in a second
 BLACK = 0.02  # what a picture's range is narrowed to before its logit is taken

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from streamdream.backbone import Backbone
 from streamdream.dream import ascent, octave_sizes, steepest
@@ -19,6 +20,7 @@ from streamdream.train.options import TrainOptions
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
+COARSE = 24  # px; larger structures are not dreamed
 SMOOTH = 2.0  # weight of the total variation
 
 
@@ -88,6 +90,8 @@ class DreamObjective:
                 self._backbone, resize(shown, octave), self._layers, move, 1024, steepest, weights
             )
             push += resize(found, size)
+        # Of the lowest frequencies it would learn first to give everything one colour.
+        push -= resize(F.avg_pool2d(push, COARSE, ceil_mode=True), size)
         push /= push.square().mean().sqrt().clamp_min(1e-12)
         change = (result - image).square().mean().clamp_min(1e-8).sqrt() / self._strength
         return {

@@ -99,10 +99,10 @@ class TrainOptions(BaseModel):
         "square.",
     )
     crop: Annotated[int, Parameter(group=NETWORK)] = Field(
-        default=192, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
+        default=160, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
     )
     batch: Annotated[int, Parameter(group=NETWORK)] = Field(
-        default=2, ge=1, le=64, description="How many of them a step looks at."
+        default=1, ge=1, le=64, description="How many of them a step looks at."
     )
     learning_rate: Annotated[float, Parameter(group=NETWORK)] = Field(
         default=0.003, gt=0, le=1, description="Size of Adam's steps."
