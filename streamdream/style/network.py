@@ -141,7 +141,8 @@ def load_network(
         raise damaged(path)
     network.load_state_dict(weights)
     network.requires_grad_(False).eval()
-    return network.to(device, precision, memory_format=torch.channels_last)
+    network.to(device, precision)
+    return network.to(memory_format=torch.channels_last)
 
 
 def save_network(path: Path, network: Network, card: NetworkCard) -> None:
@@ -155,7 +156,7 @@ def save_network(path: Path, network: Network, card: NetworkCard) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that there is never half of it; raises SinkError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -20,11 +20,6 @@ FORMAT = "streamdream checkpoint 1"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of Adam
 
 
-def checkpoint_of(path: Path) -> Path:
-    """Where the checkpoint of a network lies: `out.safetensors` has `out.checkpoint`."""
-    return path.with_suffix(".checkpoint")
-
-
 @dataclass
 class Progress:
     """How far a training is: `step` steps in `seconds`, and the network with what trains it.

@@ -22,13 +22,13 @@ from PIL import Image as Files
 from PIL import ImageOps
 
 from streamdream.errors import Error, SourceError, words
-from streamdream.frame import Bytes, Flow, Image, Mask, planes, to_pixels
+from streamdream.frame import Bytes, Flow, Image, Mask, eight_bits, on_black, planes
 from streamdream.inputs import PICTURE_ENDINGS
 from streamdream.sources import VideoSource
 
 LINES = 540  # px; the shorter side that pictures are decoded at
-HELD = 48  # decoded pictures; about 1.5 MB each
-FROM_A_VIDEO = 64  # frames, spread over it
+HELD = 64  # decoded pictures; about 1.5 MB each
+FROM_A_VIDEO = 48  # frames, spread over it
 MOST_PIXELS = 2**28
 SMALLEST = 48  # px; less of a picture teaches nothing
 
@@ -107,8 +107,6 @@ def _folder(folder: Path, broken: list[Path]) -> Iterator[Place]:
 def _video(path: Path) -> Iterator[Place]:
     if path.suffix.lower() in PICTURE_ENDINGS:
         raise SourceError(path, "is one picture", "name the folder it is in")
-    with VideoSource(path, frames=1) as source:
-        pass
     with VideoSource(path) as source:
         rate, count = source.info.rate or Fraction(25), source.info.frames or 1
     lasts = Fraction(count) / rate
@@ -128,11 +126,7 @@ def _frame(place: Place) -> Bytes:
     start = place.time or None
     with VideoSource(place.path, start=start, frames=1) as source:
         frame = next(iter(source))
-    return _smaller(to_pixels(planes(frame.pixels.astype(np.float32) / _white(frame.pixels))))
-
-
-def _white(pixels: np.ndarray) -> int:
-    return int(np.iinfo(pixels.dtype).max)
+    return _smaller(eight_bits(on_black(frame)))
 
 
 def _smaller(pixels: Bytes) -> Bytes:
@@ -253,7 +247,7 @@ def _trust(place: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(good, (0, 0), 0.8).astype(np.float32)
 
 
-def painting(path: Path) -> Image:
+def read_painting(path: Path) -> Image:
     """A painting (3, h, w) of at least 64 px either way; raises SourceError."""
     try:
         with warnings.catch_warnings(action="ignore"), Files.open(path) as picture:

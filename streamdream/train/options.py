@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,8 +11,10 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streamdream import models
+from streamdream.errors import OptionError, SinkError, SourceError
+from streamdream.inputs import check_file
 from streamdream.options import OUTPUT, RUN
-from streamdream.style.cards import WIDTHS
+from streamdream.style.cards import ENDING, WIDTHS
 from streamdream.values import Layers
 
 LESSON = Group("What is learned", sort_key=0)
@@ -148,3 +151,49 @@ class TrainOptions(BaseModel):
     def as_text(self) -> str:
         """What decides how the network turns out, as one line of JSON."""
         return json.dumps(self.model_dump(mode="json", exclude=FREE))
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Where the checkpoint of a network lies: `out.safetensors` has `out.checkpoint`."""
+    return path.with_suffix(".checkpoint")
+
+
+def check_lesson(painting: Path | None, options: TrainOptions) -> None:
+    """Raise an error if it is not clear what is to be learned, and from what."""
+    if painting is not None and options.dream:
+        reason = f"is learned in place of a painting, and {painting} is one"
+        raise OptionError("--dream", reason, "leave one of them out")
+    if painting is None and not options.dream:
+        cure = "name a painting, or --dream"
+        raise OptionError("painting", "nothing is named that could be learned", cure)
+    if not options.data:
+        cure = "name a folder of photographs, or a video"
+        raise OptionError("--data", "is needed to practise on", cure)
+    if painting is not None:
+        check_file(painting)
+    models.card(options.model).check_layers(options.layers)
+    if options.preview is not None:
+        check_file(options.preview)
+    for source in options.data:
+        if not source.is_dir():
+            check_file(source)
+        elif not any(source.iterdir()):
+            raise SourceError(source, "is an empty folder", "name a folder of photographs")
+
+
+def check_output(output: Path, options: TrainOptions) -> None:
+    """Raise SinkError if the network can or should not be written there."""
+    if output.suffix != ENDING:
+        raise SinkError(output, "is no name of a network file", f"let it end in {ENDING}")
+    if not output.parent.is_dir():
+        raise SinkError(output, f"there is no folder {output.parent}", "make it first")
+    if output.is_dir():
+        raise SinkError(output, "is a folder", "name a file in it")
+    if not os.access(output.parent, os.W_OK):
+        raise SinkError(output, f"the folder {output.parent} may not be written to")
+    checkpoint = checkpoint_of(output)
+    if options.resume and not checkpoint.is_file():
+        raise SinkError(checkpoint, "there is no checkpoint to go on from", "leave out --resume")
+    for path in (output, checkpoint):
+        if path.exists() and not (options.overwrite or options.resume):
+            raise SinkError(path, "exists already", "give another name, --overwrite or --resume")

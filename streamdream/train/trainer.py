@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamdream.errors import ModelError
 from streamdream.motion import warp
 from streamdream.style.losses import temporal_loss
 from streamdream.style.network import Network
@@ -36,7 +37,7 @@ def begin(options: TrainOptions, device: torch.device) -> Progress:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = Network(options.width, detail=1.0 if options.layers else 0.5)
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters(), options.learning_rate, betas=(0.9, 0.99))
     return Progress(network, average, adam)
@@ -44,9 +45,10 @@ def begin(options: TrainOptions, device: torch.device) -> Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """What a step was: its losses, by name."""
+    """What a step was: its number, its losses by name, and how long all steps took in seconds."""
 
     step: int
+    seconds: float
     losses: Mapping[str, float]
 
 
@@ -62,6 +64,9 @@ def train(
             seed = (options.seed, progress.step, item)
             losses = lesson(progress.network, objective, pictures, options, seed)
             total = torch.stack(list(losses.values())).sum() / options.batch
+            if not total.isfinite():
+                cure = "train anew with a smaller --learning-rate"
+                raise ModelError(f"step {progress.step + 1}", "its losses are no numbers", cure)
             total.backward()
             for name, loss in losses.items():
                 told[name] = told.get(name, 0.0) + float(loss.detach()) / options.batch
@@ -70,7 +75,7 @@ def train(
         progress.step += 1
         blend(progress.average, progress.network, progress.step)
         progress.seconds += time.perf_counter() - began
-        yield Report(progress.step, told)
+        yield Report(progress.step, progress.seconds, told)
 
 
 def lesson(
