@@ -30,7 +30,6 @@ Trust = Float[Tensor, "1 1 h w"]
 BLOCKS = 4
 GRID = 4  # px; the coarsest layer sees one value for so many
 MOST_KEPT = 0.92  # of what was carried, at most: what no longer fits is gone in a second
-BLACK = 0.02  # what a picture's range is narrowed to before its logit is taken
 
 
 class Convolution(nn.Module):
@@ -90,7 +89,7 @@ class Network(nn.Module):
         self.detail = nn.Parameter(torch.tensor([detail]))
         with torch.no_grad():
             # The first results are the image itself, mostly kept from frame to frame.
-            self.leave.inner.weight.mul_(0.3)
+            self.leave.inner.weight.mul_(0.1)
             bias = self.leave.inner.bias
             assert bias is not None
             bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.5]))
@@ -111,7 +110,7 @@ class Network(nn.Module):
         x = F.relu(self.widen(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = F.relu(self.finish(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = self.leave(x)[..., :h, :w].float()
-        painted = torch.sigmoid(torch.logit(self._base(image), BLACK) + x[:, :3])
+        painted = _clamped(self._base(image) + x[:, :3])
         kept = trust * (MOST_KEPT * torch.sigmoid(x[:, 3:]))
         return painted + kept * (carried - painted)
 
@@ -120,6 +119,11 @@ class Network(nn.Module):
         soft = F.avg_pool2d(image, 2 * GRID, GRID, GRID, count_include_pad=False)
         soft = F.interpolate(soft, image.shape[-2:], mode="bilinear")
         return soft + self.detail.float() * (image - soft)
+
+
+def _clamped(x: Tensor) -> Tensor:
+    """Brought into [0, 1] with the gradient of x itself, or black and white could not be left."""
+    return x + (x.clamp(0, 1) - x).detach()
 
 
 def load_network(

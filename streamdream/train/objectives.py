@@ -8,18 +8,20 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from streamdream.backbone import Backbone
 from streamdream.dream import ascent, octave_sizes, steepest
 from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
-from streamdream.style.losses import content_loss, gram, style_loss, total_variation
+from streamdream.style.losses import content_loss, gram, total_variation
 from streamdream.train.options import TrainOptions
 
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
+STRICT = 4.0  # weight of a dream's being too strong
 COARSE = 24  # px; larger structures are not dreamed
 SMOOTH = 2.0  # weight of the total variation
 
@@ -55,10 +57,21 @@ class StyleObjective:
             content = self._backbone(image, CONTENT_LAYERS)
         seen = self._backbone(result, {*STYLE_LAYERS, *CONTENT_LAYERS})
         return {
-            "style": self._weight * style_loss(seen, self._wanted),
+            "style": self._weight * self._style(seen),
             "content": content_loss(seen, content),
             "smooth": SMOOTH * total_variation(result),
         }
+
+    def _style(self, seen: Mapping[str, Tensor]) -> Scalar:
+        """The mean over layers of the relative distances of Gram matrices.
+
+        Not squared as in `style_loss`: a piece that has nothing of the painting would drown all
+        others, and layers that nearly fit would learn no more.
+        """
+        distances = [
+            (gram(seen[layer]) - goal).norm() / goal.norm() for layer, goal in self._wanted.items()
+        ]
+        return torch.stack(distances).mean()
 
 
 class DreamObjective:
@@ -96,5 +109,6 @@ class DreamObjective:
         change = (result - image).square().mean().clamp_min(1e-8).sqrt() / self._strength
         return {
             "dream": -(push * (result - image)).mean() / self._strength,
-            "strength": (change - 1).square(),
+            # Not held from below: a network that cannot dream yet would only learn to smear.
+            "strength": STRICT * (change - 1).clamp_min(0).square(),
         }

@@ -108,7 +108,7 @@ class TrainOptions(BaseModel):
         default=1, ge=1, le=64, description="How many of them a step looks at."
     )
     learning_rate: Annotated[float, Parameter(group=NETWORK)] = Field(
-        default=0.003, gt=0, le=1, description="Size of Adam's steps."
+        default=0.001, gt=0, le=1, description="Size of Adam's steps."
     )
     seed: Annotated[int, Parameter(group=NETWORK)] = Field(
         default=0, ge=0, lt=2**63, description="Seed of all randomness."
