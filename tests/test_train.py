@@ -300,7 +300,7 @@ def test_a_training_starts_from_another_network(
     train_network(None, output, options)
     found, start = load_file(output), load_file(begun)
     assert all((found[name] - start[name]).abs().max() < 1e-3 for name in start)
-    with pytest.raises(OptionError, match="--width 8: --start-from .* has a width of 4"):
+    with pytest.raises(OptionError, match=r"--width 8: --start-from .* has a width of 4"):
         train_network(None, tmp_path / "n.safetensors", options.model_copy(update={"width": 8}))
     with pytest.raises(ModelError, match="no such file"):
         check_lesson(None, lesson(photographs, start_from=tmp_path / "none.safetensors"))

@@ -14,12 +14,12 @@ from typing import Literal
 from streamdream.errors import OptionError, SourceError, near
 from streamdream.inputs import check_file
 from streamdream.models import parted
+from streamdream.style.cards import ENDING, read_card
 from streamdream.style.options import Painted
 
 Kind = Literal["picture", "network", "lite"]
 
 LITE = "lite:"
-NETWORK = ".safetensors"
 LEAST = 32  # px; a picture that is smaller has no style
 
 
@@ -35,7 +35,7 @@ class Named:
 def shipped() -> dict[str, Path]:
     """The trained networks that come with the package, by name."""
     folder = Path(str(resources.files("streamdream") / "style" / "networks"))
-    return {path.name.removesuffix(NETWORK): path for path in sorted(folder.glob(f"*{NETWORK}"))}
+    return {path.name.removesuffix(ENDING): path for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
 def named(text: str) -> Named:
@@ -49,7 +49,7 @@ def named(text: str) -> Named:
         cure = near(text, tuple(ready), "styles") if ready else "name a picture"
         raise OptionError(f"--style {text}", "no such file, and no style of that name", cure)
     check_file(path)
-    return Named("network" if path.suffix == NETWORK else "picture", text, path)
+    return Named("network" if path.suffix == ENDING else "picture", text, path)
 
 
 def styles_of(options: Painted) -> tuple[Named, ...]:
@@ -85,8 +85,6 @@ def check_styles(options: Painted) -> None:
         if style.kind == "picture" and style.path is not None:
             check_picture(style.path, "--style")
         elif style.kind == "network" and style.path is not None:
-            from streamdream.style.network import read_card
-
             read_card(style.path)
     for mask in options.style_mask:
         check_file(Path(mask))
