@@ -8,7 +8,7 @@ from streamdream import backbone
 from streamdream.dream import Dream
 from streamdream.options import Look
 from streamdream.pipeline import Effect
-from streamdream.style.named import styles_of
+from streamdream.style.named import Kind, styles_of
 
 PAINTER = "vgg19"  # whose features tell styles apart best
 
@@ -32,9 +32,19 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     styles = styles_of(options)
     if not styles:
         return (Dream(backbone.load(options.model, device, precision)),)
-    from streamdream.style.optimised import Optimised
-
-    painter: Effect = Optimised(backbone.load(PAINTER, device, precision))
+    painter = _painter(options, styles[0].kind, device, precision)
     if options.dream_mix == 0 and "dream_mix" not in options.schedules:
         return (painter,)
     return painter, Dream(backbone.load(options.model, device, precision), mixed=True)
+
+
+def _painter(options: Look, kind: Kind, device: torch.device, precision: torch.dtype) -> Effect:
+    """What paints in styles of a kind."""
+    if kind == "lite" or options.style_method == "fast":
+        from streamdream.style import lite
+        from streamdream.style.forward import Forward
+
+        return Forward(lite.load("lite" if kind == "lite" else "picture", device, precision))
+    from streamdream.style.optimised import Optimised
+
+    return Optimised(backbone.load(PAINTER, device, precision))
