@@ -6,7 +6,7 @@ ONNX's own package would read a file as well, and is many times larger.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ def _model() -> type[Any]:
             if isinstance(kind, str):
                 field.type, field.type_name = field.TYPE_MESSAGE, f".part.{kind}"
             else:
-                field.type, many = kind & ~MANY, bool(kind & MANY)
+                field.type, many = cast(Any, kind & ~MANY), bool(kind & MANY)
             if many:
                 field.label = field.LABEL_REPEATED
     pool = descriptor_pool.DescriptorPool()
