@@ -113,7 +113,7 @@ class Carried:
 
     `trust` (1, h, w) says where it can be believed, None where a scene starts; so does
     `governor`, which is also None where the effect holds its strength itself. `uncovered` is the
-    share of the picture that nothing could be carried to.
+    share of the picture that nothing could be carried to, `elapsed` the time since then in seconds.
     """
 
     delta: Delta
@@ -121,6 +121,7 @@ class Carried:
     governor: Governor | None = None
     uncovered: float = 1.0
     trust: Mask | None = None
+    elapsed: float = 0.0
 
 
 @runtime_checkable
@@ -262,15 +263,16 @@ def carry(
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
     age = warp(state.age, flow, sharp=False) * trust
     uncovered = 1 - float(movement.trust.mean())
+    elapsed = float(time - state.time)
     if replaces:
         picture = warp(state.image + state.delta, flow)
-        return Carried((picture - image) * trust, age, state.governor, uncovered, trust)
-    most = math.exp(-float(time - state.time) / memory)
+        return Carried((picture - image) * trust, age, state.governor, uncovered, trust, elapsed)
+    most = math.exp(-elapsed / memory)
     keep: Scalar | float = most
     if state.governor is not None:
         keep = state.governor.keep(image, state.delta).clamp_max(most)
     delta = warp(state.delta, flow) * (trust * keep)
-    return Carried(delta, age, state.governor, uncovered, trust)
+    return Carried(delta, age, state.governor, uncovered, trust, elapsed)
 
 
 def joined(carried: Carried, again: Carried) -> Carried:

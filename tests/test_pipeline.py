@@ -345,8 +345,8 @@ def test_what_was_hidden_for_a_while_gets_back_its_look(replaces: bool) -> None:
     for n in range(9):
         pixels = wall.copy()
         left = -100 + 60 * n
-        inside = slice(max(0, left), max(0, min(320, left + 80)))
-        pixels[:, inside] = board[:, inside.start - left : inside.stop - left]
+        if (inside := slice(max(0, left), max(0, min(320, left + 80)))).stop > inside.start:
+            pixels[:, inside] = board[:, inside.start - left : inside.stop - left]
         frames.append(Frame(pixels, Fraction(n, 25), n))
     seen: dict[float, np.ndarray] = {}
     for recall in (0.0, 0.3):

@@ -15,6 +15,7 @@ from streamdream.errors import OptionError, SourceError, near
 from streamdream.inputs import check_file
 from streamdream.models import parted
 from streamdream.style.cards import ENDING, read_card
+from streamdream.style.lite_files import check_installed, number_of
 from streamdream.style.options import Painted
 
 Kind = Literal["picture", "network", "lite"]
@@ -41,6 +42,7 @@ def shipped() -> dict[str, Path]:
 def named(text: str) -> Named:
     """What a name, without weight, stands for; raises SourceError, or OptionError for none."""
     if text.startswith(LITE):
+        number_of(text.removeprefix(LITE))
         return Named("lite", text.removeprefix(LITE))
     if text in (ready := shipped()):
         return Named("network", text, ready[text])
@@ -84,14 +86,13 @@ def check_styles(options: Painted) -> None:
     for style in styles:
         if style.kind == "picture" and style.path is not None:
             check_picture(style.path, "--style")
-        elif style.kind == "network" and style.path is not None:
-            read_card(style.path)
+    networks = {read_card(s.path).kind for s in styles if s.kind == "network" and s.path}
+    if len(networks) > 1:
+        raise OptionError("--style", "paintings and dreams do not mix", "use --dream-mix")
     for mask in options.style_mask:
         check_file(Path(mask))
         check_picture(Path(mask), "--style-mask", least=1)
-    if kinds == {"lite"} or method == "fast":
-        from streamdream.style.lite import check_installed
-
+    if kinds == {"lite"} or (method == "fast" and kinds == {"picture"}):
         check_installed()
 
 

@@ -12,6 +12,7 @@ from streamdream.errors import ModelError
 from streamdream.frame import Image, Mask, Size
 from streamdream.models import weighed
 from streamdream.options import Look
+from streamdream.style.cards import read_card
 from streamdream.style.named import named
 from streamdream.style.network import Network, load_network
 from streamdream.style.paintings import mask_of
@@ -29,6 +30,7 @@ class Trained:
         self._networks: dict[str, Network] = {}
         for name in names:
             self._network(name)
+        self.kind = read_card(_path(names[0])).kind
 
     def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
         """The next result (3, h, w); of several networks the mean by weight, or by mask."""
@@ -41,12 +43,16 @@ class Trained:
 
     def _network(self, name: str) -> Network:
         if name not in self._networks:
-            path = named(name).path
-            assert path is not None
             if name in SHIPPED:
-                check(path, SHIPPED[name])
-            self._networks[name] = load_network(path, self._device, self._precision)
+                check(_path(name), SHIPPED[name])
+            self._networks[name] = load_network(_path(name), self._device, self._precision)
         return self._networks[name]
+
+
+def _path(name: str) -> Path:
+    path = named(name).path
+    assert path is not None
+    return path
 
 
 def check(path: Path, sha256: str) -> None:
