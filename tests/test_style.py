@@ -122,7 +122,7 @@ def test_steps_descend(vgg19: Backbone, photo: Image, optimiser: str) -> None:
         found = vgg19(waves_image((64, 80)), STYLE_LAYERS)
         content = vgg19(image, CONTENT_LAYERS)
     goal = Goal(image, [Wanted({layer: gram(found[layer]) for layer in found}, 1.0)], 20.0)
-    last = list(descend(vgg19, image, goal, 12, 0.05, optimiser))[-1]
+    last = list(descend(vgg19, image, goal, 16, 1.0, optimiser))[-1]
     with torch.no_grad():
         before, after = (float(goal.loss(vgg19, x, content)) for x in (image, last))
     assert after < 0.7 * before

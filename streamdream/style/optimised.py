@@ -40,8 +40,9 @@ STYLE, VARIATION, TEMPORAL = 20.0, 20.0, 200.0  # weights beside that of the con
 USUAL_MEMORY = 3.0  # s, at which the temporal loss has that weight
 SIZES, SCALE = 3, 1.5  # at most so many, each that much larger than the one before
 SMALLEST_SIZE = 64  # px
-FIRST, WARM = 0.03, 0.005  # of 1: about the change of Adam's first steps
-FILL_FROM = 0.05  # of the picture that is new, from which it is painted at half the size first
+RATE = 0.03  # of 1: about the change of Adam's first steps where a scene starts
+WARM = 0.17  # of that, where a painting was carried to
+FILL_FROM = 0.02  # of the picture that is new, from which it is painted at half the size first
 KEPT = 32  # sets of Gram matrices
 
 
@@ -82,31 +83,40 @@ class Goal:
 
 
 def descend(
-    backbone: Backbone, start: Image, goal: Goal, steps: int, rate: float, optimiser: str = "adam"
+    backbone: Backbone,
+    start: Image,
+    goal: Goal,
+    steps: int,
+    reach: Mask | float = 1.0,
+    optimiser: str = "adam",
 ) -> Iterator[Image]:
-    """Descend from a picture (3, h, w) towards a goal; yields the picture after every step."""
-    x = start.detach().clone().requires_grad_(True)
+    """Descend from a picture (3, h, w) towards a goal; yields the picture after every step.
+
+    `reach` (1, h, w) is how large steps are at a place, of those at a scene's start.
+    """
+    moved = torch.zeros_like(start).requires_grad_(True)
     with torch.no_grad():
         content = backbone(goal.image, CONTENT_LAYERS)
     if optimiser == "lbfgs":
-        how: torch.optim.Optimizer = torch.optim.LBFGS([x], lr=1.0, max_iter=1, history_size=10)
+        how: torch.optim.Optimizer = torch.optim.LBFGS([moved], max_iter=1, history_size=10)
     else:
-        how = torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99))
+        how = torch.optim.Adam([moved], betas=(0.9, 0.99))
 
     def closure() -> Tensor:
         how.zero_grad()
         with torch.enable_grad():
-            loss = goal.loss(backbone, x, content)
+            loss = goal.loss(backbone, (start + moved * reach).clamp(0, 1), content)
         loss.backward()
         return loss
 
     for step in range(steps):
         if optimiser == "adam":  # the last steps are small, or what stands still would tremble
-            how.param_groups[0]["lr"] = rate * (1 - step / steps)
+            how.param_groups[0]["lr"] = RATE * (1 - step / steps)
         how.step(closure)
         with torch.no_grad():
-            x.clamp_(0, 1)
-        yield x.detach()
+            result = (start + moved * reach).clamp(0, 1)
+            moved.copy_((result - start) / reach)  # what is out of range would not come back
+        yield result
 
 
 class Optimised:
@@ -139,7 +149,7 @@ class Optimised:
             for size in _sizes(full):
                 x = resize(x, size).clamp(0, 1)
                 goal = self._goal(resize(image, size), options)
-                way = descend(self.backbone, x, goal, options.style_steps, FIRST, optimiser)
+                way = descend(self.backbone, x, goal, options.style_steps, 1.0, optimiser)
                 for x in way:
                     yield partial(_enlarged, x, full)
             return
@@ -149,11 +159,12 @@ class Optimised:
             # What is new is painted at half the size first: that takes a quarter of the time.
             small, half = resize(start, _half(full)), resize(carried.trust, _half(full))
             goal = self._goal(resize(image, _half(full)), options, small, half)
-            for y in descend(self.backbone, small, goal, 2 * steps, FIRST, optimiser):
+            for y in descend(self.backbone, small, goal, 2 * steps, 1.0, optimiser):
                 begun = (start + resize(y - small, full) * (1 - carried.trust)).clamp(0, 1)
                 yield begun.clone
         goal = self._goal(image, options, start, carried.trust)
-        for x in descend(self.backbone, begun, goal, steps, WARM, optimiser):
+        reach = 1 - (1 - WARM) * carried.trust
+        for x in descend(self.backbone, begun, goal, steps, reach, optimiser):
             yield partial(_enlarged, x, full)
 
     def response(self, image: Image, result: Image, options: Look) -> None:
