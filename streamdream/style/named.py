@@ -14,13 +14,13 @@ from typing import Literal
 from streamdream.errors import OptionError, SourceError, near
 from streamdream.inputs import check_file
 from streamdream.models import parted
+from streamdream.style.cards import ENDING, read_card
 from streamdream.style.lite_files import check_installed, number_of
 from streamdream.style.options import Painted
 
 Kind = Literal["picture", "network", "lite"]
 
 LITE = "lite:"
-NETWORK = ".safetensors"
 LEAST = 32  # px; a picture that is smaller has no style
 
 
@@ -36,7 +36,7 @@ class Named:
 def shipped() -> dict[str, Path]:
     """The trained networks that come with the package, by name."""
     folder = Path(str(resources.files("streamdream") / "style" / "networks"))
-    return {path.name.removesuffix(NETWORK): path for path in sorted(folder.glob(f"*{NETWORK}"))}
+    return {path.name.removesuffix(ENDING): path for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
 def named(text: str) -> Named:
@@ -51,7 +51,7 @@ def named(text: str) -> Named:
         cure = near(text, tuple(ready), "styles") if ready else "name a picture"
         raise OptionError(f"--style {text}", "no such file, and no style of that name", cure)
     check_file(path)
-    return Named("network" if path.suffix == NETWORK else "picture", text, path)
+    return Named("network" if path.suffix == ENDING else "picture", text, path)
 
 
 def styles_of(options: Painted) -> tuple[Named, ...]:
@@ -86,10 +86,9 @@ def check_styles(options: Painted) -> None:
     for style in styles:
         if style.kind == "picture" and style.path is not None:
             check_picture(style.path, "--style")
-        elif style.kind == "network" and style.path is not None:
-            from streamdream.style.network import read_card
-
-            read_card(style.path)
+    networks = {read_card(s.path).kind for s in styles if s.kind == "network" and s.path}
+    if len(networks) > 1:
+        raise OptionError("--style", "paintings and dreams do not mix", "use --dream-mix")
     for mask in options.style_mask:
         check_file(Path(mask))
         check_picture(Path(mask), "--style-mask", least=1)
