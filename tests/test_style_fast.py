@@ -239,7 +239,7 @@ class Always:
     picture: Image | float
 
     def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
-        if isinstance(self.picture, float):
+        if not isinstance(self.picture, torch.Tensor):
             return (image + self.picture).clamp(0, 1)
         return self.picture
 
