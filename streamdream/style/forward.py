@@ -38,7 +38,7 @@ SHORTER = 15  # the mean's time constant is so much shorter than `memory`: 0.2 s
 BANDS = 3  # whose contrast is held: strokes of up to 8 px
 CELL = 8  # px, that contrast is measured over
 GAIN = 1.2  # of a band, at most; or places where nothing agrees grow a texture of their own
-APART = 0.06  # between two blurred paintings, of 1; beyond, they show different things
+APART = 0.1  # between two blurred paintings, of 1; beyond, they show different things
 SOME = 1e-5  # of contrast squared; less is nothing
 FAINT = 0.05  # trust below which nothing is carried
 
