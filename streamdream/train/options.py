@@ -52,7 +52,7 @@ class TrainOptions(BaseModel):
         description="Network that --dream is of: efficientnet-lite0 or vgg19.",
     )
     style_weight: Annotated[float, Parameter(group=LESSON)] = Field(
-        default=10.0,
+        default=6.0,
         gt=0,
         le=1000,
         description="How much the painting counts against what is in the picture.",
