@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.dream import ascent, octave_sizes, steepest
+from streamdream.dream import Recipe, dream
 from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
@@ -21,7 +21,8 @@ from streamdream.train.options import TrainOptions
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
-STRICT = 4.0  # weight of a dream's being too strong
+STEPS_ON = 3  # an octave; one alone points hardly anywhere
+STRICT = 2.0  # weight of a dream's being too strong
 COARSE = 24  # px; larger structures are not dreamed
 SMOOTH = 2.0  # weight of the total variation
 
@@ -75,10 +76,11 @@ class StyleObjective:
 
 
 class DreamObjective:
-    """A dream of the same picture, approached along the gradient that dreams climb.
+    """A dream of the same picture: what the network dreamed is dreamed on for a few steps.
 
-    The gradient of every octave is brought to equal strength in all bands as in
-    `streamdream.dream`, or the network would learn the hash that raw gradients are.
+    Where that leads is where its next result should be. Going on from its own results, not
+    from the picture, it comes to the same forms again and again, where dreams of many seeds
+    would be blurred into one.
     """
 
     def __init__(self, backbone: Backbone, options: TrainOptions) -> None:
@@ -90,25 +92,28 @@ class DreamObjective:
     def __call__(
         self, result: Image, image: Image, rng: np.random.Generator
     ) -> Mapping[str, Scalar]:
-        shown = result.detach()
-        size = (shown.shape[-2], shown.shape[-1])
-        weights = None
-        if self._weights is not None:
-            weights = torch.tensor(self._weights, device=shown.device)
-        push = torch.zeros_like(shown)
-        for octave in octave_sizes(size, 3, 1.4):
-            shift = rng.integers(-32, 33, size=2)
-            move = int(shift[0]), int(shift[1])
-            found = ascent(
-                self._backbone, resize(shown, octave), self._layers, move, 1024, steepest, weights
-            )
-            push += resize(found, size)
+        recipe = Recipe(
+            self._layers,
+            octaves=3,
+            octave_scale=1.4,
+            steps=STEPS_ON,
+            finest_steps=STEPS_ON,
+            step_size=1.5,
+            jitter=32,
+            seed=tuple(int(n) for n in rng.integers(2**31, size=2)),
+            weights=self._weights,
+        )
+        start = result.detach()
+        *_, dreamed = dream(self._backbone, start, torch.zeros_like(start), recipe)
+        way = dreamed() - start
         # Of the lowest frequencies it would learn first to give everything one colour.
-        push -= resize(F.avg_pool2d(push, COARSE, ceil_mode=True), size)
-        push /= push.square().mean().sqrt().clamp_min(1e-12)
-        change = (result - image).square().mean().clamp_min(1e-8).sqrt() / self._strength
+        way -= resize(F.avg_pool2d(way, COARSE, ceil_mode=True), (way.shape[-2], way.shape[-1]))
+        way /= way.square().mean().sqrt().clamp_min(1e-12)
+        change = (result - image) / self._strength
+        # Looked at place by place, or the easiest places would get all of it.
+        power = F.avg_pool2d(change.square().mean(0, keepdim=True), COARSE, ceil_mode=True)
         return {
-            "dream": -(push * (result - image)).mean() / self._strength,
+            "dream": -(way * change).mean(),
             # Not held from below: a network that cannot dream yet would only learn to smear.
-            "strength": STRICT * (change - 1).clamp_min(0).square(),
+            "strength": STRICT * (power.clamp_min(1).sqrt() - 1).square().mean(),
         }
