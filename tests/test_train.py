@@ -57,7 +57,7 @@ def pictures(photographs: Path) -> Pictures:
 
 
 def lesson(photographs: Path, **more: object) -> TrainOptions:
-    values = {"data": (photographs,), "dream": "block3", **TINY, "steps": 4, **more}
+    values = {"data": (photographs,), "dream": "block1", **TINY, "steps": 4, **more}
     return TrainOptions.model_validate(values)
 
 
@@ -318,7 +318,7 @@ def test_seeds_differ(tmp_path: Path, photographs: Path) -> None:
     ("change", "told"),
     [
         ({"seed": 1}, "--seed: was 0 when the training began, now it is 1"),
-        ({"dream": "block4"}, "--dream: was block3 when the training began"),
+        ({"dream": "block4"}, "--dream: was block1 when the training began"),
         ({"width": 8}, "--width: was 4"),
     ],
 )
@@ -365,7 +365,7 @@ def test_a_style_is_learned(tmp_path: Path, photographs: Path) -> None:
     painting = tmp_path / "stripes.png"
     Files.fromarray(np.dstack([stripes, stripes // 3, 255 - stripes])).save(painting)
     watched = Watched()
-    options = lesson(photographs, dream="", steps=24, style_scale=0.375, preview=painting)
+    options = lesson(photographs, dream="", steps=18, style_scale=0.375, preview=painting)
     output = tmp_path / "net.safetensors"
     train_network(painting, output, options, watched)
     style = [report.losses["style"] for report in watched.reports]
@@ -475,7 +475,7 @@ def test_a_training_that_is_ended_leaves_a_network_and_goes_on(
     tmp_path: Path, photographs: Path, number: int
 ) -> None:
     output = tmp_path / "net.safetensors"
-    learn = ["--dream", "block3", "--data", photographs, "-o", output, "--checkpoint-every", "0.01"]
+    learn = ["--dream", "block1", "--data", photographs, "-o", output, "--checkpoint-every", "0.01"]
     learn += ["--crop", 64, "--width", 4, "--learning-rate", 0.003, "--steps", 100000]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamdream", *command(*learn)], stderr=subprocess.PIPE, text=True

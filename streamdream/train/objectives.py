@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.dream import Recipe, dream
+from streamdream.dream import excitement, octave_sizes
 from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
@@ -21,9 +22,10 @@ from streamdream.train.options import TrainOptions
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
-STEPS_ON = 3  # an octave; one alone points hardly anywhere
+OCTAVES = 3  # sizes that a dream is looked at
+DREAM_SMOOTH = 0.02  # weight of the total variation of what a dream changes
 STRICT = 2.0  # weight of a dream's being too strong
-COARSE = 24  # px; larger structures are not dreamed
+PLACE = 24  # px; strength is measured over so many
 SMOOTH = 2.0  # weight of the total variation
 
 
@@ -76,15 +78,14 @@ class StyleObjective:
 
 
 class DreamObjective:
-    """A dream of the same picture: what the network dreamed is dreamed on for a few steps.
+    """A dream of the same picture: layers respond more strongly to it, at several sizes.
 
-    Where that leads is where its next result should be. Going on from its own results, not
-    from the picture, it comes to the same forms again and again, where dreams of many seeds
-    would be blurred into one.
+    The network itself keeps this from becoming the hash that raw gradients make of single
+    pictures: what it adds has to work in every picture and at every place.
     """
 
     def __init__(self, backbone: Backbone, options: TrainOptions) -> None:
-        """Dream the layers that the options ask for, as strongly as they do."""
+        """Excite the layers that the options ask for, and change as much as they ask for."""
         self._backbone = backbone
         self._layers, self._weights = weighed(options.layers)
         self._strength = options.dream_strength / 255
@@ -92,28 +93,28 @@ class DreamObjective:
     def __call__(
         self, result: Image, image: Image, rng: np.random.Generator
     ) -> Mapping[str, Scalar]:
-        recipe = Recipe(
-            self._layers,
-            octaves=3,
-            octave_scale=1.4,
-            steps=STEPS_ON,
-            finest_steps=STEPS_ON,
-            step_size=1.5,
-            jitter=32,
-            seed=tuple(int(n) for n in rng.integers(2**31, size=2)),
-            weights=self._weights,
-        )
-        start = result.detach()
-        *_, dreamed = dream(self._backbone, start, torch.zeros_like(start), recipe)
-        way = dreamed() - start
-        # Of the lowest frequencies it would learn first to give everything one colour.
-        way -= resize(F.avg_pool2d(way, COARSE, ceil_mode=True), (way.shape[-2], way.shape[-1]))
-        way /= way.square().mean().sqrt().clamp_min(1e-12)
+        gains: list[Scalar] = []
+        for size in octave_sizes((image.shape[-2], image.shape[-1]), OCTAVES, 1.4):
+            shift = rng.integers(-32, 33, size=2)
+            move = int(shift[0]), int(shift[1])
+            dreamed, plain = (torch.roll(resize(x, size), move, (-2, -1)) for x in (result, image))
+            with torch.no_grad():
+                usual = self._excited(plain)
+            gains.append(self._excited(dreamed) - usual)
         change = (result - image) / self._strength
         # Looked at place by place, or the easiest places would get all of it.
-        power = F.avg_pool2d(change.square().mean(0, keepdim=True), COARSE, ceil_mode=True)
+        power = F.avg_pool2d(change.square().mean(0, keepdim=True), PLACE, ceil_mode=True)
         return {
-            "dream": -(way * change).mean(),
-            # Not held from below: a network that cannot dream yet would only learn to smear.
+            "dream": -torch.stack(gains).mean(),
             "strength": STRICT * (power.clamp_min(1).sqrt() - 1).square().mean(),
+            "smooth": DREAM_SMOOTH * total_variation(change),
         }
+
+    def _excited(self, image: Image) -> Scalar:
+        """How strongly the layers respond, in bits of their mean square."""
+        found = self._backbone(image, self._layers)
+        weights = self._weights or (1.0,) * len(self._layers)
+        given = torch.tensor(weights, device=image.device)
+        # A network gives its layers in order of depth, weights are in the order of their names.
+        ordered = {layer: found[layer] for layer in self._layers}
+        return excitement(ordered, given) / (2 * math.log(2) * sum(weights))

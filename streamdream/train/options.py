@@ -107,7 +107,7 @@ class TrainOptions(BaseModel):
         "of the time.",
     )
     crop: Annotated[int, Parameter(group=NETWORK)] = Field(
-        default=160, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
+        default=128, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
     )
     batch: Annotated[int, Parameter(group=NETWORK)] = Field(
         default=1, ge=1, le=64, description="How many of them a step looks at."
