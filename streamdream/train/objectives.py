@@ -23,7 +23,8 @@ PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
 OCTAVES = 3  # sizes that a dream is looked at
-DREAM_SMOOTH = 0.02  # weight of the total variation of what a dream changes
+EXCITED = 20.0  # weight of a bit more of excitement
+DREAM_SMOOTH = 0.2  # weight of the total variation of what a dream changes
 STRICT = 2.0  # weight of a dream's being too strong
 PLACE = 24  # px; strength is measured over so many
 SMOOTH = 2.0  # weight of the total variation
@@ -105,7 +106,7 @@ class DreamObjective:
         # Looked at place by place, or the easiest places would get all of it.
         power = F.avg_pool2d(change.square().mean(0, keepdim=True), PLACE, ceil_mode=True)
         return {
-            "dream": -torch.stack(gains).mean(),
+            "dream": -EXCITED * torch.stack(gains).mean(),
             "strength": STRICT * (power.clamp_min(1).sqrt() - 1).square().mean(),
             "smooth": DREAM_SMOOTH * total_variation(change),
         }
