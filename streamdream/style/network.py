@@ -29,6 +29,7 @@ Trust = Float[Tensor, "1 1 h w"]
 
 BLOCKS = 4
 GRID = 4  # px; the coarsest layer sees one value for so many
+PLACE = 24  # px; a dream does not change the mean colour of so many
 DREAMS_UP_TO = 0.35  # of the range of colours; tanh makes most of it far less
 MOST_KEPT = 0.92  # of what was carried, at most: what no longer fits is gone in a second
 
@@ -116,7 +117,11 @@ class Network(nn.Module):
 
     def _paint(self, image: Pictures, x: Tensor) -> Pictures:
         if self.kind == "dream":
-            return (image + DREAMS_UP_TO * torch.tanh(x)).clamp(0, 1)
+            change = torch.tanh(x)
+            # Without what is even over a wide place, or it would learn to tint before all else.
+            even = F.avg_pool2d(change, PLACE, ceil_mode=True)
+            change = change - F.interpolate(even, change.shape[-2:], mode="bilinear")
+            return (image + DREAMS_UP_TO * change).clamp(0, 1)
         # Begun on the image it would take ten times as long to paint over all of it.
         return torch.sigmoid(x)
 

@@ -17,6 +17,7 @@ from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
 from streamdream.style.losses import content_loss, gram, total_variation
+from streamdream.style.network import PLACE
 from streamdream.train.options import TrainOptions
 
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
@@ -24,9 +25,8 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no m
 CONTENT_LAYERS = ("relu3_1",)
 OCTAVES = 3  # sizes that a dream is looked at
 EXCITED = 20.0  # weight of a bit more of excitement
-DREAM_SMOOTH = 0.2  # weight of the total variation of what a dream changes
+DREAM_SMOOTH = 0.05  # weight of the total variation of what a dream changes
 STRICT = 2.0  # weight of a dream's being too strong
-PLACE = 24  # px; strength is measured over so many
 SMOOTH = 2.0  # weight of the total variation
 
 
