@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from streamdream.errors import ModelError, SinkError, words
-from streamdream.style.cards import NetworkCard, damaged, read_card
+from streamdream.style.cards import Kind, NetworkCard, damaged, read_card
 
 __all__ = ["Network", "NetworkCard", "load_network", "read_card", "save_network"]
 
@@ -29,7 +29,8 @@ Trust = Float[Tensor, "1 1 h w"]
 
 BLOCKS = 4
 GRID = 4  # px; the coarsest layer sees one value for so many
-GAIN = 0.25  # of the last layer, which would learn faster than all others
+PLACE = 24  # px; a dream does not change the mean colour of so many
+DREAMS_UP_TO = 0.35  # of the range of colours; tanh makes most of it far less
 MOST_KEPT = 0.92  # of what was carried, at most: what no longer fits is gone in a second
 
 
@@ -73,13 +74,13 @@ class Residual(nn.Module):
 class Network(nn.Module):
     """Image, carried result and trust to the next result."""
 
-    def __init__(self, width: int = 16, detail: float = 1.0) -> None:
+    def __init__(self, kind: Kind = "style", width: int = 16) -> None:
         """Make one with `width` channels in its first layer, from torch's random numbers.
 
-        `detail` is how much of the image's fine structure its result starts with.
+        A "style" repaints the image, a "dream" adds to it.
         """
         super().__init__()
-        self.width = width
+        self.kind, self.width = kind, width
         self.enter = Layer(7, width, side=3)
         self.halve = Layer(width, 2 * width, stride=2)
         self.quarter = Layer(2 * width, 4 * width, stride=2)
@@ -87,9 +88,8 @@ class Network(nn.Module):
         self.widen = Layer(4 * width, 2 * width)
         self.finish = Layer(2 * width, width)
         self.leave = Convolution(width, 4, side=3)
-        self.detail = nn.Parameter(torch.tensor([detail]))
         with torch.no_grad():
-            # The first results are the image itself, mostly kept from frame to frame.
+            # It begins with grey, or no dream, mostly kept from frame to frame.
             self.leave.inner.weight.mul_(0.4)
             bias = self.leave.inner.bias
             assert bias is not None
@@ -104,27 +104,26 @@ class Network(nn.Module):
         change = trust * (carried - image)
         read = torch.cat([image * 2 - 1, change * 2, trust], 1)
         read = F.pad(read, (0, -w % GRID, 0, -h % GRID), mode="reflect")
-        x = read.to(self.detail.dtype, memory_format=torch.channels_last)
+        x = read.to(self.enter.scale.dtype, memory_format=torch.channels_last)
         x = F.relu(self.enter(x))
         x = F.relu(self.quarter(F.relu(self.halve(x))))
         x = self.blocks(x)
         x = F.relu(self.widen(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = F.relu(self.finish(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = self.leave(x)[..., :h, :w].float()
-        painted = _clamped(self._base(image) + GAIN * x[:, :3])
+        painted = self._paint(image, x[:, :3])
         kept = trust * (MOST_KEPT * torch.sigmoid(x[:, 3:]))
         return painted + kept * (carried - painted)
 
-    def _base(self, image: Pictures) -> Pictures:
-        """The image with less of its fine structure, or more."""
-        soft = F.avg_pool2d(image, 2 * GRID, GRID, GRID, count_include_pad=False)
-        soft = F.interpolate(soft, image.shape[-2:], mode="bilinear")
-        return soft + self.detail.float() * (image - soft)
-
-
-def _clamped(x: Tensor) -> Tensor:
-    """Brought into [0, 1] with the gradient of x itself, or black and white could not be left."""
-    return x + (x.clamp(0, 1) - x).detach()
+    def _paint(self, image: Pictures, x: Tensor) -> Pictures:
+        if self.kind == "dream":
+            change = torch.tanh(x)
+            # Without what is even over a wide place, or it would learn to tint before all else.
+            even = F.avg_pool2d(change, PLACE, ceil_mode=True)
+            change = change - F.interpolate(even, change.shape[-2:], mode="bilinear")
+            return (image + DREAMS_UP_TO * change).clamp(0, 1)
+        # Begun on the image it would take ten times as long to paint over all of it.
+        return torch.sigmoid(x)
 
 
 def load_network(
@@ -136,7 +135,7 @@ def load_network(
         weights = load_file(path)
     except (SafetensorError, OSError) as fault:
         raise ModelError(path, words(fault), "get it again, or train it again") from None
-    network = Network(card.width)
+    network = Network(card.kind, card.width)
     expected = network.state_dict()
     alike = weights.keys() == expected.keys() and all(
         weights[name].shape == there.shape and bool(weights[name].isfinite().all())

@@ -37,7 +37,7 @@ class Display:
         self._first: Report | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[told]}"),
             console=self._console,
             disable=not self.terminal,
@@ -83,7 +83,7 @@ class Display:
             self._losses[name] = self._losses.get(name, loss) * (1 - SHARE) + SHARE * loss
         self._first = self._first or report
         done, left = _share(report, self._first, self._options)
-        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in self._losses.items())
+        losses = ", ".join(f"{name} {loss:.2f}" for name, loss in self._losses.items())
         self._progress.update(
             self._task,
             description=f"step {report.step}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -11,18 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.dream import ascent, octave_sizes, steepest
+from streamdream.dream import excitement, octave_sizes
 from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
 from streamdream.style.losses import content_loss, gram, total_variation
+from streamdream.style.network import PLACE
 from streamdream.train.options import TrainOptions
 
 PAINTING_LINES = 256  # px; of the painting at --style-scale 1
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # relu5_1 sees no more in a crop
 CONTENT_LAYERS = ("relu3_1",)
-STRICT = 4.0  # weight of a dream's being too strong
-COARSE = 24  # px; larger structures are not dreamed
+OCTAVES = 3  # sizes that a dream is looked at
+EXCITED = 20.0  # weight of a bit more of excitement
+DREAM_SMOOTH = 0.05  # weight of the total variation of what a dream changes
+STRICT = 2.0  # weight of a dream's being too strong
 SMOOTH = 2.0  # weight of the total variation
 
 
@@ -75,14 +79,14 @@ class StyleObjective:
 
 
 class DreamObjective:
-    """A dream of the same picture, approached along the gradient that dreams climb.
+    """A dream of the same picture: layers respond more strongly to it, at several sizes.
 
-    The gradient of every octave is brought to equal strength in all bands as in
-    `streamdream.dream`, or the network would learn the hash that raw gradients are.
+    The network itself keeps this from becoming the hash that raw gradients make of single
+    pictures: what it adds has to work in every picture and at every place.
     """
 
     def __init__(self, backbone: Backbone, options: TrainOptions) -> None:
-        """Dream the layers that the options ask for, as strongly as they do."""
+        """Excite the layers that the options ask for, and change as much as they ask for."""
         self._backbone = backbone
         self._layers, self._weights = weighed(options.layers)
         self._strength = options.dream_strength / 255
@@ -90,25 +94,28 @@ class DreamObjective:
     def __call__(
         self, result: Image, image: Image, rng: np.random.Generator
     ) -> Mapping[str, Scalar]:
-        shown = result.detach()
-        size = (shown.shape[-2], shown.shape[-1])
-        weights = None
-        if self._weights is not None:
-            weights = torch.tensor(self._weights, device=shown.device)
-        push = torch.zeros_like(shown)
-        for octave in octave_sizes(size, 3, 1.4):
+        gains: list[Scalar] = []
+        for size in octave_sizes((image.shape[-2], image.shape[-1]), OCTAVES, 1.4):
             shift = rng.integers(-32, 33, size=2)
             move = int(shift[0]), int(shift[1])
-            found = ascent(
-                self._backbone, resize(shown, octave), self._layers, move, 1024, steepest, weights
-            )
-            push += resize(found, size)
-        # Of the lowest frequencies it would learn first to give everything one colour.
-        push -= resize(F.avg_pool2d(push, COARSE, ceil_mode=True), size)
-        push /= push.square().mean().sqrt().clamp_min(1e-12)
-        change = (result - image).square().mean().clamp_min(1e-8).sqrt() / self._strength
+            dreamed, plain = (torch.roll(resize(x, size), move, (-2, -1)) for x in (result, image))
+            with torch.no_grad():
+                usual = self._excited(plain)
+            gains.append(self._excited(dreamed) - usual)
+        change = (result - image) / self._strength
+        # Looked at place by place, or the easiest places would get all of it.
+        power = F.avg_pool2d(change.square().mean(0, keepdim=True), PLACE, ceil_mode=True)
         return {
-            "dream": -(push * (result - image)).mean() / self._strength,
-            # Not held from below: a network that cannot dream yet would only learn to smear.
-            "strength": STRICT * (change - 1).clamp_min(0).square(),
+            "dream": -EXCITED * torch.stack(gains).mean(),
+            "strength": STRICT * (power.clamp_min(1).sqrt() - 1).square().mean(),
+            "smooth": DREAM_SMOOTH * total_variation(change),
         }
+
+    def _excited(self, image: Image) -> Scalar:
+        """How strongly the layers respond, in bits of their mean square."""
+        found = self._backbone(image, self._layers)
+        weights = self._weights or (1.0,) * len(self._layers)
+        given = torch.tensor(weights, device=image.device)
+        # A network gives its layers in order of depth, weights are in the order of their names.
+        ordered = {layer: found[layer] for layer in self._layers}
+        return excitement(ordered, given) / (2 * math.log(2) * sum(weights))

@@ -52,7 +52,7 @@ class TrainOptions(BaseModel):
         description="Network that --dream is of: efficientnet-lite0 or vgg19.",
     )
     style_weight: Annotated[float, Parameter(group=LESSON)] = Field(
-        default=10.0,
+        default=6.0,
         gt=0,
         le=1000,
         description="How much the painting counts against what is in the picture.",
@@ -107,7 +107,7 @@ class TrainOptions(BaseModel):
         "of the time.",
     )
     crop: Annotated[int, Parameter(group=NETWORK)] = Field(
-        default=160, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
+        default=128, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
     )
     batch: Annotated[int, Parameter(group=NETWORK)] = Field(
         default=1, ge=1, le=64, description="How many of them a step looks at."

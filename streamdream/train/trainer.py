@@ -36,7 +36,7 @@ def begin(options: TrainOptions, device: torch.device) -> Progress:
     """A network that has learned nothing, the same for the same seed; or one to start from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = Network(options.width, detail=1.0 if options.layers else 0.5)
+        network = Network("dream" if options.layers else "style", options.width)
     if options.start_from is not None:
         network.load_state_dict(load_network(options.start_from).state_dict())
     network.to(device).to(memory_format=torch.channels_last)
