@@ -28,6 +28,7 @@ from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.train.commands import train
 from streamdream.zoom.commands import zoom
 
 app = App(
@@ -39,6 +40,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(zoom)
+app.command(train)
 app.command(live)
 app.command(cameras)
 app.command(doctor)

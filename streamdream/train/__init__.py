@@ -1,0 +1,1 @@
+"""Training small networks that paint or dream a frame in one pass."""
