@@ -66,7 +66,7 @@ class Job:
     no past, begins anew. A dreamed scene grows over as many jobs as its first frame would get
     steps, so that it is seen at once and follows what moves: `growth` is how many it had, each
     `bold` times as strong. `fades`: its look was changed, so what is carried gives way while it
-    grows.
+    grows. What is lined up `follows` a job by its index, and takes its past from that.
     """
 
     image: Image
@@ -79,6 +79,7 @@ class Job:
     growth: int = 0
     bold: float = 1.0
     fades: bool = False
+    follows: int = 0
 
     @property
     def growing(self) -> bool:
@@ -116,7 +117,8 @@ class Dreamer:
         self._chains.of(options)
         self._flow: tuple[str, OpticalFlow] | None = None
         self._job: Job | None = None
-        self._busy = False
+        self._next: Job | None = None
+        self._busy, self._doing = False, 0
         self._ready: deque[Ready] = deque(maxlen=64)
         self._changed = Condition()
         self._dropping = Event()
@@ -134,14 +136,30 @@ class Dreamer:
         """Whether a job would be begun at once."""
         return not self._busy
 
+    @property
+    def doing(self) -> int:
+        """The index of the job that was begun last."""
+        return self._doing
+
     def offer(self, job: Job) -> bool:
         """Give it something to dream, if it is idle."""
         with self._changed:
             if self._busy:
                 return False
             self._dropping.clear()
-            self._busy, self._job = True, job
+            self._busy, self._job, self._doing = True, job, job.index
             self._changed.notify()
+        return True
+
+    def line_up(self, job: Job) -> bool:
+        """Let a job follow the one that is being done, from what that leaves as its past.
+
+        It takes the place of one that waits already; false if it came too late.
+        """
+        with self._changed:
+            if self._doing != job.follows or not self._busy:
+                return False
+            self._next = job
         return True
 
     def ready(self) -> list[Ready]:
@@ -153,7 +171,9 @@ class Dreamer:
 
     def drop(self) -> None:
         """Nobody wants what is being dreamed: the scene is over."""
-        self._dropping.set()
+        with self._changed:
+            self._dropping.set()
+            self._next = None
         self._ready.clear()
 
     def close(self, seconds: float = 10.0) -> None:
@@ -174,19 +194,25 @@ class Dreamer:
                     return
                 job, self._job = self._job, None
             assert job is not None
+            past: Past | None = None
             try:
-                self._redraw(job)
+                past = self._redraw(job)
             except Exception as fault:  # the picture goes on, whatever it is
                 self._mend(fault, job)
             finally:
                 with self._changed:
-                    self._busy = False
+                    following, self._next = self._next, None
+                    if following is None or past is None:
+                        self._busy = False
+                    else:
+                        self._doing = following.index
+                        self._job = replace(following, past=past, growth=past.growth)
 
-    def _redraw(self, job: Job) -> None:
+    def _redraw(self, job: Job) -> Past | None:
         """Do a job, with the last style that worked if there is none like the one asked for."""
         options = self._chains.usable(job.options)
         try:
-            self._dream(replace(job, options=options))
+            past = self._dream(replace(job, options=options))
             self._chains.worked(options)
         except Exception as fault:
             if _is_starved(fault):
@@ -195,9 +221,10 @@ class Dreamer:
                 raise
             if not self._chains.refuse(options, fault):
                 raise
-            self._dream(replace(job, options=self._chains.usable(options)))
+            past = self._dream(replace(job, options=self._chains.usable(options)))
+        return past
 
-    def _dream(self, job: Job) -> None:
+    def _dream(self, job: Job) -> Past | None:
         began = self._shown = time.monotonic()
         options, image = job.options, job.image.to(self.device)
         key, effects = self._chains.of(options)
@@ -219,7 +246,7 @@ class Dreamer:
                 now = job
             after = self._advanced(now, effect, state, seen, movement, parts, effect is taking[-1])
             if after is None:
-                return
+                return None
             found.append(after)
             parts.append((effect, seen, after.delta))
             seen = seen + after.delta
@@ -231,6 +258,7 @@ class Dreamer:
             self.ceiling, self._starved = min(1.0, self.ceiling / 0.75), time.monotonic()
         took = time.monotonic() - began
         self.each = took if self.each == 0 else self.each + 0.2 * (took - self.each)
+        return past
 
     def _advanced(
         self,

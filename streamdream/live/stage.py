@@ -76,6 +76,8 @@ class Stage:
         self._past_trail: Trail | None = None
         self._job: Job | None = None
         self._job_trail: Trail | None = None
+        self._next: Job | None = None  # that is lined up behind it
+        self._next_trail: Trail | None = None
         self._growth, self._bold = 0, 1.0
         self._fades = False
         self._look: tuple[object, ...] = ()
@@ -107,6 +109,8 @@ class Stage:
         self._take_ready(now)
         if idle:
             self._hand_over(image, now, options)
+        else:
+            self._line_up(image, now, options)
         self._before = image
         return replace(self._drawn(self._pixels, now, options), arrived=arrived)
 
@@ -126,8 +130,8 @@ class Stage:
     def reset(self) -> None:
         """Forget the dream; the next one begins from nothing."""
         self._dreamer.drop()
-        self._layer = self._older = self._past = self._job = None
-        self._job_trail = self._past_trail = None
+        self._layer = self._older = self._past = self._job = self._next = None
+        self._job_trail = self._past_trail = self._next_trail = None
         self._growth, self._fades = 0, False
 
     def _watch(self, pixels: Bytes, now: float, options: LiveOptions) -> Bytes:
@@ -144,7 +148,7 @@ class Stage:
     def _trails(self) -> list[Trail]:
         """All trails in use, each once."""
         layers = [layer.trail for layer in (self._layer, self._older) if layer is not None]
-        found = [*layers, self._past_trail, self._job_trail]
+        found = [*layers, self._past_trail, self._job_trail, self._next_trail]
         return list({id(t): t for t in found if t is not None}.values())
 
     def _fit(self, size: Size) -> None:
@@ -162,6 +166,7 @@ class Stage:
             if layer is not None:
                 setattr(self, name, Layer(resized(layer.pixels, size), known[id(layer.trail)]))
         self._past_trail, self._job_trail = fitted(self._past_trail), fitted(self._job_trail)
+        self._next_trail = fitted(self._next_trail)
 
     def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> None:
         """Let every trail follow the movement since the last picture."""
@@ -179,10 +184,12 @@ class Stage:
     def _take_ready(self, now: float) -> None:
         """Lay on what the dreamer has ready, blended in from what is there."""
         for ready in self._dreamer.ready():
+            if self._next is not None and ready.job.index == self._next.index:
+                self._begin_next()
             if self._job is None or ready.job.index != self._job.index:
                 continue
             if ready.layer.size == 0:  # it came to nothing
-                self._past = self._job = None
+                self._past = self._job = self._next = None
                 self._growth, self._fades = 0, False
                 continue
             self._lay_on(ready, now)
@@ -204,7 +211,7 @@ class Stage:
 
     def _hand_over(self, image: Image, now: float, options: LiveOptions) -> None:
         """Give the dreamer, which has nothing to do, the picture that is shown now."""
-        if (self.black and self._light <= 0) or (self.let_through <= 0 and options.gate != "off"):
+        if not self._wanted(options):
             return
         look = self._controls.look(now)
         if look != self._look:
@@ -212,23 +219,51 @@ class Stage:
             self._look, self._growth, self._fades = look, 0, self._past is not None
         if self._growth == 0:
             self._bold = self._dreamer.bold(options.steps)
+        job = self._made(image, now, options, self._past_trail)
+        job = replace(job, past=self._past, growth=self._growth)
+        if self._dreamer.offer(job):
+            self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))
+            self._next = self._next_trail = None
+
+    def _line_up(self, image: Image, now: float, options: LiveOptions) -> None:
+        """Give the dreamer the picture to go on with, so that it need not wait for the next one.
+
+        That is worth it for paintings, many of which are made a second.
+        """
+        if not options.style or not self._wanted(options) or self._controls.look(now) != self._look:
+            return
+        if self._next is not None and self._dreamer.doing == self._next.index:
+            self._begin_next()
+        if self._job is None or self._job_trail is None:
+            return
+        job = self._made(image, now, options, self._job_trail)
+        if self._dreamer.line_up(replace(job, follows=self._job.index)):
+            self._next, self._next_trail = job, Trail((image.shape[-2], image.shape[-1]))
+
+    def _begin_next(self) -> None:
+        """The dreamer went on with what was lined up."""
+        self._job, self._job_trail = self._next, self._next_trail
+        self._next = self._next_trail = None
+
+    def _wanted(self, options: LiveOptions) -> bool:
+        """Whether what is made now will be seen."""
+        dark = self.black and self._light <= 0
+        return not dark and (self.let_through > 0 or options.gate == "off")
+
+    def _made(self, image: Image, now: float, options: LiveOptions, trail: Trail | None) -> Job:
+        """A job for a picture, on from what is at the beginning of a trail."""
         self._jobs += 1
         steps = self._pacing.steps(options.warm_steps, self._dreamer.each)
-        lines, trail = self.lines, self._past_trail
-        job = Job(
+        return Job(
             image,
             Fraction(now - self._began).limit_denominator(1_000_000),
             self._jobs,
-            options.model_copy(update={"warm_steps": steps, "work_size": lines}),
-            self._past,
-            None if trail is None else trail.movement,
-            trail is not None and trail.steps <= NEAR,
-            self._growth,
-            self._bold,
-            self._fades,
+            options.model_copy(update={"warm_steps": steps, "work_size": self.lines}),
+            moved=None if trail is None else trail.movement,
+            near=trail is not None and trail.steps <= NEAR,
+            bold=self._bold,
+            fades=self._fades,
         )
-        if self._dreamer.offer(job):
-            self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))
 
     def _blended(self, now: float) -> Vectors | None:
         """The layer (h, w, c) as it is seen at this moment."""
