@@ -11,7 +11,8 @@ pace  pictures shown a second from the paced test source at 640x360, with the dr
       without a dream, dream steps a second without pictures. On a shared machine only the shares
       mean anything.
 style the same for a painting, as --style has it: pictures shown, and paintings, a second; beside
-      it the paintings that the same networks make in the same run if they have the machine.
+      it the paintings that the same networks make in the same run if they have the machine, at
+      the lines that the run had at its end.
 soak  a run under faults: its source killed and frozen, outputs that fail, presets, random OSC
       packets of which half are garbage, recordings begun and ended. Fails if anything was raised
       in any thread, if memory grows by 2% or more after warming up, if descriptors or threads
@@ -85,7 +86,7 @@ class Pace:
 
 def pace(source: str, model: str, seconds: float) -> Pace:
     """A run of this model from this source, and what its parts do alone."""
-    return _paced(source, seconds, {"model": model}, lambda: steps_alone(model))
+    return _paced(source, seconds, {"model": model}, lambda _lines: steps_alone(model))
 
 
 def pace_style(source: str, style: str, method: str, seconds: float) -> Pace:
@@ -93,10 +94,12 @@ def pace_style(source: str, style: str, method: str, seconds: float) -> Pace:
     given = {"style": style, "style_method": method}
     options = made(LiveOptions, given)
     check_styles(options)
-    return _paced(source, seconds, given, lambda: paintings_alone(options))
+    return _paced(source, seconds, given, lambda lines: paintings_alone(options, lines))
 
 
-def _paced(source: str, seconds: float, look: dict[str, str], alone: Callable[[], float]) -> Pace:
+def _paced(
+    source: str, seconds: float, look: dict[str, str], alone: Callable[[int], float]
+) -> Pace:
     options = made(LiveOptions, {**look, "window": False, "http": 0, "size": "640x360"})
     told: list[str] = []
     session = Session(find(source, options), options, told.append)
@@ -129,7 +132,7 @@ def _paced(source: str, seconds: float, look: dict[str, str], alone: Callable[[]
     finally:
         ending.set()
         session.close()
-    return Pace(**result, drawn_alone=drawn_alone(frames), steps_alone=alone())
+    return Pace(**result, drawn_alone=drawn_alone(frames), steps_alone=alone(result["lines"]))
 
 
 class _Seen:
@@ -202,15 +205,14 @@ def steps_alone(model: str) -> float:
     return count / (time.monotonic() - begun)
 
 
-def paintings_alone(options: LiveOptions) -> float:
-    """Paintings a second at 320x180, each on from the last, by one thread with the machine."""
+def paintings_alone(options: LiveOptions, lines: int) -> float:
+    """Paintings a second of so many lines by one thread that has the machine to itself."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     effects = effects_of(options, torch.device("cpu"))
-    image = torch.rand(3, 180, 320)
-    carried = Carried(
-        torch.zeros_like(image), torch.ones(1, 180, 320), trust=torch.ones(1, 180, 320)
-    )
+    image = torch.rand(3, lines, round(lines * 16 / 9))
+    everywhere = torch.ones_like(image[:1])
+    carried = Carried(torch.zeros_like(image), everywhere, uncovered=0.0, trust=everywhere)
     begun, count = time.monotonic(), 0
     while count < 2 or time.monotonic() - begun < ALONE:
         for effect in effects:
@@ -547,6 +549,7 @@ def main() -> None:
 def told(name: str, p: Pace, painted: bool = False) -> None:
     """Print what a run did."""
     what, results = ("paintings", "painting") if painted else ("steps", "dream")
+    lines = p.lines if painted else 180
     made_now = p.dreams if painted else p.steps
     share = f"{p.shown:.1f} of {p.wanted:.1f} pictures a second ({p.shown / p.wanted:.0%})"
     print(f"{name}: {share}, the {results} on {p.carried:.1%} of them, {p.dropped} dropped")
@@ -555,7 +558,9 @@ def told(name: str, p: Pace, painted: bool = False) -> None:
         print(f"  {p.dreams:.1f} paintings a second at up to {p.lines} lines")
     else:
         print(f"  {p.steps:.1f} steps, {p.dreams:.2f} dreams a second at up to {p.lines} lines")
-    print(f"  alone: {p.drawn_alone:.0f} pictures drawn, {p.steps_alone:.1f} {what} at 180 lines")
+    print(
+        f"  alone: {p.drawn_alone:.0f} pictures drawn, {p.steps_alone:.1f} {what} at {lines} lines"
+    )
     beside = f"{p.shown / p.drawn_alone:.2f} of the pictures"
     print(f"  so {made_now / p.steps_alone:.2f} of the {what} beside {beside}", flush=True)
 

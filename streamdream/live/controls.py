@@ -392,9 +392,11 @@ def _plain(control: Control, value: object) -> object:
 
 
 def table(options: LiveOptions, styles: tuple[str, ...] = ("",)) -> dict[str, Control]:
-    """All that can be changed while it runs, by name as it is typed; `styles` are its choices."""
+    """All that can be changed while it runs, by name as it is typed; `styles` to choose from."""
     found = {}
     for name, field in LiveOptions.model_fields.items():
+        if name == "style" and len(styles) == 1:
+            continue  # none
         if isinstance(field.json_schema_extra, dict) and "slides" in field.json_schema_extra:
             control = _control(name, field, options, styles)
             found[control.name] = control
