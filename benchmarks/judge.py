@@ -141,8 +141,10 @@ class Judge:
         dreamed: Backbone,
         layers: tuple[str, ...],
         held_out: Backbone | None,
+        newly: bool = True,
     ) -> None:
-        """Prepare to judge results of this clip."""
+        """Prepare to judge results of this clip; `newly` uncovered places by themselves too."""
+        self._newly = newly
         self.frames, self.steps = frames, steps
         self._dreamed, self._layers, self._held_out = dreamed, layers, held_out
         self._of_source: dict[tuple[str, int], list[float]] = {}
@@ -182,7 +184,8 @@ class Judge:
         found.hf = sharpness(result) / max(1e-9, sharpness(self.frames))
         found.course = [self.strength(t, result[t]) for t in self.observed]
         found.s = float(np.mean(found.course))
-        found.s_new = self._strength_of_the_new(result)
+        if self._newly:
+            found.s_new = self._strength_of_the_new(result)
         if self._held_out is not None:
             gains = [
                 self._gain(self._held_out, HELD_OUT, t, result[t], None) for t in self.observed

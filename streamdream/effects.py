@@ -8,17 +8,17 @@ from streamdream import backbone
 from streamdream.dream import Dream
 from streamdream.options import Look
 from streamdream.pipeline import Effect
-from streamdream.style.named import styles_of
+from streamdream.style.named import Named, styles_of
 
-PAINTER = "vgg19"  # whose features tell styles apart best
+OPTIMISER = "vgg19"  # whose features tell styles apart best
 
 
 def precision_of(options: Look, device: torch.device) -> str:
     """The name of the precision that the options stand for on a device.
 
-    With a style it is that of the network which paints; a dream in it takes the same.
+    With a style it is that of the network which paints; a dream mixed into it takes the same.
     """
-    name = PAINTER if options.style or "style" in options.schedules else options.model
+    name = OPTIMISER if _optimises(styles_of(options), options) else options.model
     return backbone.choose_precision(options.precision, name, device)
 
 
@@ -32,9 +32,31 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     styles = styles_of(options)
     if not styles:
         return (Dream(backbone.load(options.model, device, precision)),)
-    from streamdream.style.optimised import Optimised
-
-    painter: Effect = Optimised(backbone.load(PAINTER, device, precision))
+    painter = _painter(styles, options, device, precision)
     if options.dream_mix == 0 and "dream_mix" not in options.schedules:
         return (painter,)
     return painter, Dream(backbone.load(options.model, device, precision), mixed=True)
+
+
+def _optimises(styles: tuple[Named, ...], options: Look) -> bool:
+    return bool(styles) and styles[0].kind == "picture" and options.style_method != "fast"
+
+
+def _painter(
+    styles: tuple[Named, ...], options: Look, device: torch.device, precision: torch.dtype
+) -> Effect:
+    # Each brings in libraries that the others do without.
+    if _optimises(styles, options):
+        from streamdream.style.optimised import Optimised
+
+        return Optimised(backbone.load(OPTIMISER, device, precision))
+    from streamdream.style.forward import Forward
+
+    if styles[0].kind == "network":
+        from streamdream.style.trained import Trained
+
+        trained = Trained(device, precision, [style.name for style in styles])
+        return Forward(trained, trained.kind == "style", steady=False)
+    from streamdream.style.lite import load
+
+    return Forward(load(styles[0].kind, device, precision))

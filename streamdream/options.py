@@ -174,6 +174,13 @@ class Look(Painted):
             description="Optical flow that carries the dream along.",
         )
     )
+    recall: Annotated[float, Parameter(group=COHERENCE)] = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="Look so many seconds back for what was hidden for a while, and give it back "
+        "the look that it had. Takes memory and time; 0 does not.",
+    )
     precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=RUN)] = Field(
         default="auto",
         description="Numbers that the network computes with; auto takes bf16 where the "

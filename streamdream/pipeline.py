@@ -40,6 +40,7 @@ from streamdream.frame import (
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, warp
 from streamdream.options import Look, Options
+from streamdream.recall import Lookback, Older
 from streamdream.schedule import Moment
 from streamdream.threads import ahead
 from streamdream.views import arranged
@@ -65,12 +66,16 @@ class View:
     """What a frame shows, found without dreaming.
 
     `image` (3, h, w) the frame at work size; `movement` back to the frame before, None where
-    nothing is carried over.
+    nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
+    of which none before number `oldest` is needed again.
     """
 
     frame: Frame
     image: Image
     movement: Movement | None
+    number: int
+    older: tuple[Older, ...]
+    oldest: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Carried:
 
     `trust` (1, h, w) says where it can be believed, None where a scene starts; so does
     `governor`, which is also None where the effect holds its strength itself. `uncovered` is the
-    share of the picture that nothing could be carried to.
+    share of the picture that nothing could be carried to, `elapsed` the time since then in seconds.
     """
 
     delta: Delta
@@ -116,6 +121,7 @@ class Carried:
     governor: Governor | None = None
     uncovered: float = 1.0
     trust: Mask | None = None
+    elapsed: float = 0.0
 
 
 @runtime_checkable
@@ -175,6 +181,7 @@ def redraw(
     """
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
     states: States = (None,) * len(effects)
+    past: dict[int, States] = {}
     with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
@@ -184,7 +191,13 @@ def redraw(
                 if not each.takes_part(now):
                     found.append(None)
                     continue
-                carried = carry(state, image, frame.time, view.movement, now.memory, each.replaces)
+                how = now.memory, each.replaces
+                carried = carry(state, image, frame.time, view.movement, *how)
+                for older in view.older:
+                    then = past[older.number][len(found)]
+                    if then is not None:
+                        again = carry(then, image, frame.time, older.movement, *how)
+                        carried = joined(carried, again)
                 picture: Picture = (image + carried.delta).clamp(0, 1).clone
                 for picture in each(image, carried, now, frame.index):
                     if watch is not None:
@@ -196,6 +209,8 @@ def redraw(
                 found.append(after)
                 image = image + after.delta
             states = tuple(found) if settle is None else settle(frame, tuple(found))
+            past = {number: kept for number, kept in past.items() if number >= view.oldest}
+            past[view.number] = states
             pixels = frame.pixels
             for each, after in zip(effects, states, strict=True):
                 if after is not None:
@@ -212,7 +227,8 @@ def views(
     """
     before: Image | None = None
     size: tuple[int, ...] = ()
-    for frame in frames:
+    back = Lookback(motion, options.recall)
+    for number, frame in enumerate(frames):
         if frame.pixels.shape != size:
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
@@ -220,7 +236,9 @@ def views(
         movement = None
         if before is not None and now.memory > 0:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
-        yield View(frame, image, movement)
+        older = back(number, frame.time, image, movement)
+        oldest = number if back.oldest is None else back.oldest
+        yield View(frame, image, movement, number, older, oldest)
         before = image
 
 
@@ -245,15 +263,31 @@ def carry(
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
     age = warp(state.age, flow, sharp=False) * trust
     uncovered = 1 - float(movement.trust.mean())
+    elapsed = float(time - state.time)
     if replaces:
         picture = warp(state.image + state.delta, flow)
-        return Carried((picture - image) * trust, age, state.governor, uncovered, trust)
-    most = math.exp(-float(time - state.time) / memory)
+        return Carried((picture - image) * trust, age, state.governor, uncovered, trust, elapsed)
+    most = math.exp(-elapsed / memory)
     keep: Scalar | float = most
     if state.governor is not None:
         keep = state.governor.keep(image, state.delta).clamp_max(most)
     delta = warp(state.delta, flow) * (trust * keep)
-    return Carried(delta, age, state.governor, uncovered, trust)
+    return Carried(delta, age, state.governor, uncovered, trust, elapsed)
+
+
+def joined(carried: Carried, again: Carried) -> Carried:
+    """What reaches a frame from the one before and, where that knows nothing, from an older one."""
+    if carried.trust is None or again.trust is None:
+        return carried
+    share = again.trust.minimum(1 - carried.trust) / again.trust.clamp_min(1e-6)
+    trust = carried.trust + again.trust * share
+    return replace(
+        carried,
+        delta=carried.delta + again.delta * share,
+        age=carried.age + again.age * share,
+        uncovered=1 - float(trust.mean()),
+        trust=trust,
+    )
 
 
 def advance(

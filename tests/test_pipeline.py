@@ -322,3 +322,39 @@ def test_too_little_memory_is_told_and_keeps_what_was_done(
     assert calls == [0, 1, 2, 3, 4, 5]
     assert [p.name for p in tmp_path.iterdir()] == ["out.part.mkv"]
     assert len(frame_times(tmp_path / "out.part.mkv")) == 5
+
+
+class Marking(Adding):
+    """An effect that marks what is new with the number of the frame."""
+
+    def __call__(
+        self, image: Image, carried: Carried, options: Look, index: int
+    ) -> Iterator[Picture]:
+        trust = torch.zeros_like(carried.age) if carried.trust is None else carried.trust
+        yield (image + carried.delta + (1 - trust) * 0.01 * (index + 1)).clone
+
+    def response(self, image: Image, result: Image, options: Look) -> None:
+        """Hold nothing."""
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_what_was_hidden_for_a_while_gets_back_its_look(replaces: bool) -> None:
+    """A board passes in front of a wall."""
+    wall, board = make_clip.render(0)[:180, :320].copy(), make_clip.render(60)[:180, :80]
+    frames = []
+    for n in range(9):
+        pixels = wall.copy()
+        left = -100 + 60 * n
+        if (inside := slice(max(0, left), max(0, min(320, left + 80)))).stop > inside.start:
+            pixels[:, inside] = board[:, inside.start - left : inside.stop - left]
+        frames.append(Frame(pixels, Fraction(n, 25), n))
+    seen: dict[float, np.ndarray] = {}
+    for recall in (0.0, 0.3):
+        effect = Marking()
+        effect.replaces = replaces
+        options = QUICK.model_copy(update={"recall": recall, "memory": 1e3, "work_size": 180})
+        last = list(redraw(frames, options, effect, OpticalFlow()))[-1]
+        change = last.pixels.astype(float) - frames[-1].pixels
+        seen[recall] = change[40:140, 110:210].mean(-1)
+    assert np.median(seen[0.0]) > 9  # as new as the frame in which the board left
+    assert np.median(seen[0.3]) < 4  # as old as the first frame

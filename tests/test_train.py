@@ -1,29 +1,29 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLES
 from media import Film
 from PIL import Image as Files
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from streamdream.cli import main
-from streamdream.errors import Error, ModelError, OptionError, SourceError
-from streamdream.frame import Image, to_pixels
+from streamdream.errors import ModelError, OptionError, SourceError
+from streamdream.frame import Image
 from streamdream.motion import warp
 from streamdream.sinks import Stopped
+from streamdream.style.cards import FORMAT
 from streamdream.style.network import (
     Network,
     NetworkCard,
@@ -31,8 +31,8 @@ from streamdream.style.network import (
     read_card,
     save_network,
 )
-from streamdream.train.data import Moment, Pictures, clip, read_painting
-from streamdream.train.options import TrainOptions, checkpoint_of
+from streamdream.train.data import Moment, Pictures, clip
+from streamdream.train.options import TrainOptions, check_lesson, checkpoint_of
 from streamdream.train.session import Silent, preview_of, train_network
 from streamdream.train.trainer import Report, carried, painted
 
@@ -138,6 +138,10 @@ def header(metadata: object) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def card(**wrong: object) -> bytes:
+    return header({FORMAT: json.dumps({**asdict(CARD), **wrong})})
+
+
 NOT_NETWORKS = {
     "nothing": (b"", "is not a safetensors file"),
     "short": (b"\x08", "is not a safetensors file"),
@@ -145,11 +149,15 @@ NOT_NETWORKS = {
     "a long header": (struct.pack("<Q", 2**40) + b"{}", "is not a safetensors file"),
     "no JSON": (struct.pack("<Q", 4) + b"ouch" + bytes(9), "is not a safetensors file"),
     "other weights": (header({"format": "pt"}), "holds weights of another kind"),
-    "no card": (header({"format": "streamdream network 1"}), "is damaged"),
-    "a wrong kind": (header({**CARD.as_metadata(), "kind": "song"}), "is damaged"),
-    "a giant": (header({**CARD.as_metadata(), "width": "100000"}), "is damaged"),
-    "only a card": (header(CARD.as_metadata()), "is damaged"),
-    "odd metadata": (header([1]), "is damaged"),
+    "odd metadata": (header([1]), "holds weights of another kind"),
+    "no card": (header({FORMAT: "{}"}), "is damaged"),
+    "no text": (header({FORMAT: 1}), "is damaged"),
+    "a list": (header({FORMAT: "[]"}), "is damaged"),
+    "more than a card": (card(more=1), "is damaged"),
+    "a wrong kind": (card(kind="song"), "is damaged"),
+    "a giant": (card(width=100000), "is damaged"),
+    "no number": (card(width="4"), "is damaged"),
+    "only a card": (card(), "is damaged"),
 }
 
 
@@ -166,7 +174,7 @@ def test_a_network_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_network(path, Network(4), CARD)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="net.safetensors"):
+    with pytest.raises(ModelError, match=r"net\.safetensors"):
         load_network(path)
 
 
@@ -193,3 +201,297 @@ def test_cards_are_read_without_torch(tmp_path: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["style", "False"]
+
+
+def test_a_clip_is_the_same_for_the_same_seed(pictures: Pictures) -> None:
+    one, same, other = (clip(pictures, seed, 64, 3) for seed in ((1, 2), (1, 2), (1, 3)))
+    for a, b in zip(one, same, strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.flow, b.flow)
+        assert torch.equal(a.trust, b.trust)
+    assert not torch.equal(one[0].image, other[0].image)
+
+
+def test_clips_move_as_their_flow_says(pictures: Pictures) -> None:
+    carried_off, left_off = [], []
+    for seed in range(12):
+        before, now = clip(pictures, (seed,), 96, 2)
+        assert before.trust.max() == 0
+        if now.flow.abs().mean() < 2:
+            continue
+        brought = warp(before.image, now.flow)
+        surely = now.trust * (now.trust > 0.99)
+        for found, kept in ((carried_off, brought), (left_off, before.image)):
+            found.append(float((surely * (now.image - kept)).abs().sum() / surely.sum() / 3))
+    assert len(carried_off) > 3
+    assert np.mean(carried_off) < 0.04  # light and noise
+    assert np.mean(left_off) > 2 * np.mean(carried_off)
+
+
+def test_what_comes_into_view_is_not_trusted(pictures: Pictures) -> None:
+    for seed in range(6):
+        now = clip(pictures, (seed,), 64, 2)[1]
+        y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+        outside = (now.flow[0] + x < -1) | (now.flow[1] + y > 64)
+        assert not now.trust[0][outside].any() or now.trust[0][outside].max() < 0.5
+
+
+def test_pictures_that_are_broken_are_left_out(tmp_path: Path, photographs: Path) -> None:
+    good = (photographs / "coffee.png").read_bytes()
+    (tmp_path / "good.png").write_bytes(good)
+    (tmp_path / "half.png").write_bytes(good[: len(good) // 2])
+    (tmp_path / "no.jpg").write_bytes(b"nothing")
+    Files.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    found = Pictures((tmp_path,))
+    assert found.notices == [f"{tmp_path / 'no.jpg'} and 1 more cannot be read, left out"]
+    assert len(found) == 2
+    # What is torn shows only when it is decoded: another one is taken.
+    for seed in range(8):
+        assert clip(found, (seed,), 64, 1)[0].image.std() > 0.01
+
+
+def test_a_folder_of_broken_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.jpg").write_bytes(b"nothing")
+    with pytest.raises(SourceError, match="holds no picture that can be read"):
+        Pictures((tmp_path,))
+
+
+def test_frames_of_a_video_come_from_all_of_it(tmp_path: Path) -> None:
+    def shade(index: int) -> np.ndarray:
+        return np.full((72, 128, 3), 20 + 4 * index, np.uint8)
+
+    path = Film(paint=shade, times=tuple(range(50))).write(tmp_path / "film.mp4")
+    found = Pictures((path,))
+    shades = [pixels.mean() for i in range(len(found)) if (pixels := found[i]) is not None]
+    assert len(shades) >= 40
+    assert shades == sorted(shades)
+    assert max(shades) - min(shades) > 150
+
+
+def test_only_so_many_pictures_are_held(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamdream.train.data.HELD", 2)
+    found = Pictures((photographs,))
+    first, *_ = [found[i] for i in range(3)]
+    assert len(found._held) == 2
+    again = found[0]
+    assert first is not None
+    assert again is not None
+    assert first is not again
+    assert np.array_equal(first, again)
+
+
+def test_a_resumed_training_ends_as_an_uninterrupted_one(tmp_path: Path, photographs: Path) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train_network(None, whole, lesson(photographs))
+    outcome = train_network(None, parts, lesson(photographs), Watched(stop_after=2))
+    assert (outcome.steps, outcome.complete) == (2, False)
+    outcome = train_network(None, parts, lesson(photographs, resume=True))
+    assert (outcome.steps, outcome.complete) == (4, True)
+    assert_same(load_file(checkpoint_of(whole)), load_file(checkpoint_of(parts)))
+    assert whole.read_bytes() == parts.read_bytes()
+    assert read_card(whole).steps == 4
+
+
+def test_a_training_starts_from_another_network(
+    tmp_path: Path, photographs: Path, begun: Path
+) -> None:
+    output = tmp_path / "net.safetensors"
+    options = lesson(photographs, steps=1, start_from=begun, learning_rate=1e-9)
+    train_network(None, output, options)
+    found, start = load_file(output), load_file(begun)
+    assert all((found[name] - start[name]).abs().max() < 1e-3 for name in start)
+    with pytest.raises(OptionError, match=r"--width 8: --start-from .* has a width of 4"):
+        train_network(None, tmp_path / "n.safetensors", options.model_copy(update={"width": 8}))
+    with pytest.raises(ModelError, match="no such file"):
+        check_lesson(None, lesson(photographs, start_from=tmp_path / "none.safetensors"))
+
+
+def test_seeds_differ(tmp_path: Path, photographs: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    train_network(None, one, lesson(photographs, steps=1))
+    train_network(None, other, lesson(photographs, steps=1, seed=1))
+    assert one.read_bytes() != other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "--seed: was 0 when the training began, now it is 1"),
+        ({"dream": "block4"}, "--dream: was block3 when the training began"),
+        ({"width": 8}, "--width: was 4"),
+    ],
+)
+def test_resuming_with_other_options_is_refused(
+    begun: Path, photographs: Path, change: dict[str, object], told: str
+) -> None:
+    with pytest.raises(OptionError, match=told):
+        train_network(None, begun, lesson(photographs, resume=True, **change))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+    path = tmp_path_factory.mktemp("begun") / "net.safetensors"
+    train_network(None, path, lesson(photographs, steps=1))
+    return path
+
+
+def test_resuming_with_other_data_is_refused(
+    begun: Path, photographs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one.png").write_bytes((photographs / "coffee.png").read_bytes())
+    with pytest.raises(OptionError, match="something else in --data"):
+        train_network(None, begun, lesson(tmp_path, resume=True))
+
+
+def test_resuming_what_is_done_is_refused(begun: Path, photographs: Path) -> None:
+    with pytest.raises(OptionError, match=r"1 steps in .* are done; give more --steps"):
+        train_network(None, begun, lesson(photographs, steps=1, resume=True))
+
+
+def test_a_damaged_checkpoint_is_refused(begun: Path, photographs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    checkpoint_of(path).write_bytes(checkpoint_of(begun).read_bytes()[:-50])
+    with pytest.raises(SourceError, match="is damaged"):
+        train_network(None, path, lesson(photographs, resume=True))
+    checkpoint_of(path).write_bytes(begun.read_bytes())
+    with pytest.raises(SourceError, match="is not a checkpoint"):
+        train_network(None, path, lesson(photographs, resume=True))
+
+
+def test_a_style_is_learned(tmp_path: Path, photographs: Path) -> None:
+    y, x = np.mgrid[0:96, 0:96]
+    stripes = np.where((x + y) // 4 % 2, 255, 0).astype(np.uint8)
+    painting = tmp_path / "stripes.png"
+    Files.fromarray(np.dstack([stripes, stripes // 3, 255 - stripes])).save(painting)
+    watched = Watched()
+    options = lesson(photographs, dream="", steps=24, style_scale=0.375, preview=painting)
+    output = tmp_path / "net.safetensors"
+    train_network(painting, output, options, watched)
+    style = [report.losses["style"] for report in watched.reports]
+    assert np.mean(style[-6:]) < 0.9 * np.mean(style[:6])
+    assert (read_card(output).kind, read_card(output).trained_on) == ("style", "stripes.png")
+    with Files.open(preview_of(output)) as preview:
+        assert preview.size == (96, 96)
+
+
+def test_training_lets_frames_agree(tmp_path: Path, photographs: Path) -> None:
+    output, found = tmp_path / "net.safetensors", {}
+    pictures = Pictures((photographs,))
+    for weight in (0, 1000):
+        options = lesson(photographs, steps=16, temporal_weight=weight, overwrite=True)
+        train_network(None, output, options)
+        found[weight] = np.mean([disagreement(output, pictures, seed) for seed in range(6)])
+    assert found[1000] < 0.9 * found[0]
+    assert found[1000] < 0.5
+
+
+@torch.no_grad()
+def disagreement(path: Path, pictures: Pictures, seed: int) -> float:
+    """How much frames differ from what was carried, against frames painted one by one."""
+    network = load_network(path)
+    before, now = clip(pictures, (seed,), 96, 2)
+    brought = carried(now, painted(network, before, before.image))
+    alone = painted(network, Moment(now.image, now.flow, 0 * now.trust), now.image)
+    together = painted(network, now, brought)
+    off = [(now.trust * (x - brought).abs()).sum() for x in (together, alone)]
+    return float(off[0] / off[1])
+
+
+def command(*arguments: object) -> list[str]:
+    return [str(a) for a in ("train", *arguments)]
+
+
+@pytest.fixture
+def room(tmp_path: Path, photographs: Path) -> Path:
+    """A folder with something of everything that can be wrong."""
+    Files.open(photographs / "coffee.png").save(tmp_path / "painting.png")
+    Files.new("RGB", (63, 200)).save(tmp_path / "tiny.png")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no picture")
+    (tmp_path / "there.safetensors").write_bytes(b"x")
+    (tmp_path / "photographs").symlink_to(photographs)
+    return tmp_path
+
+
+WRONG = {
+    "no painting": (["-o", "n.safetensors"], 2, "painting: nothing is named"),
+    "both": (["painting.png", "--dream", "block3"], 2, "--dream: is learned in place of a paint"),
+    "missing painting": (["no.png"], 3, "no.png: no such file"),
+    "no picture": (["text.png"], 3, "text.png: is not a picture that can be read"),
+    "tiny painting": (["tiny.png"], 3, "tiny.png: 63x200 is too small"),
+    "no such layer": (["--dream", "block77"], 5, "--layers block77: efficientnet-lite0 has no"),
+    "no such model": (["--dream", "block3", "--model", "vgg"], 5, "--model vgg: no such model"),
+    "no data": (["painting.png", "--data", "no"], 3, "no: no such file"),
+    "empty data": (["painting.png", "--data", "empty"], 3, "empty: is an empty folder"),
+    "data of texts": (["painting.png", "--data", "texts"], 3, "texts: holds no pictures"),
+    "one picture": (["painting.png", "--data", "painting.png"], 3, "painting.png: is one picture"),
+    "another ending": (["painting.png", "-o", "n.pt"], 4, "n.pt: is no name of a network file"),
+    "no folder": (["painting.png", "-o", "no/n.safetensors"], 4, "there is no folder no"),
+    "there already": (["painting.png", "-o", "there.safetensors"], 4, "exists already; give ano"),
+    "nothing begun": (["painting.png", "--resume"], 4, "there is no checkpoint to go on from"),
+    "no such device": (["painting.png", "--device", "mps"], 5, "--device mps: PyTorch finds no"),
+    "resume over": (["painting.png", "--resume", "--overwrite"], 2, "only one of --resume and"),
+    "crop": (["painting.png", "--crop", "8"], 2, "--crop 8: should be greater than or equal"),
+    "preview": (["painting.png", "--preview", "text.png"], 3, "text.png: is not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_told_in_one_line(
+    room: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, code, told = WRONG[name]
+    monkeypatch.chdir(room)
+    monkeypatch.setattr("streamdream.backbone.load", lambda *_: pytest.fail("loads a network"))
+    more = [] if "--data" in arguments else ["--data", "photographs"]
+    more += [] if "-o" in arguments else ["-o", "n.safetensors"]
+    before = sorted(room.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(command(*arguments, *more))
+    printed = capsys.readouterr().err
+    assert (ended.value.code, printed.count("\n")) == (code, 1), printed
+    assert told in printed
+    assert sorted(room.iterdir()) == before
+
+
+def test_without_data_nothing_is_learned(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(command(room / "painting.png", "-o", room / "n.safetensors"))
+    assert "--data: is needed to practise on" in capsys.readouterr().err
+
+
+def test_losses_that_are_no_numbers_are_told(tmp_path: Path, photographs: Path) -> None:
+    options = lesson(photographs, learning_rate=1, temporal_weight=10000, steps=60)
+    options = options.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ModelError, match="no numbers; train anew with a smaller --learning-rate"):
+        train_network(None, tmp_path / "net.safetensors", options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_training_that_is_ended_leaves_a_network_and_goes_on(
+    tmp_path: Path, photographs: Path, number: int
+) -> None:
+    output = tmp_path / "net.safetensors"
+    learn = ["--dream", "block3", "--data", photographs, "-o", output, "--checkpoint-every", "0.01"]
+    learn += ["--crop", 64, "--width", 4, "--learning-rate", 0.003, "--steps", 100000]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamdream", *command(*learn)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until = time.monotonic() + 60
+        while not output.exists() and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert told.startswith("streamdream: interrupted: ")
+    load_network(output)
+    reached = read_card(output).steps
+    outcome = train_network(None, output, lesson(photographs, steps=reached + 3, resume=True))
+    assert outcome.steps == reached + 3

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator
 from streamdream.options import COHERENCE, DREAM, Common
 from streamdream.reactions import SIGNALS, Reaction, Texts, sliders
 from streamdream.schedule import Clock
-from streamdream.values import AS_WRITTEN, Rate, Size, moves, sides, slides
+from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, moves, sides, slides
 
 CAMERA = Group("Camera", sort_key=0.1)
 WINDOW = Group("Window", sort_key=0.2)
@@ -67,6 +67,8 @@ class LiveOptions(Common):
             description="Optical flow that carries the dream along.",
         )
     )
+
+    recall: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
 
     capture_size: Annotated[Size | None, Parameter(group=CAMERA, metavar="WIDTHxHEIGHT")] = Field(
         default=None, description="Size asked of a camera, as 1280x720. Default: its own."

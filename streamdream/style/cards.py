@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from streamdream.errors import ModelError, words
 
@@ -39,8 +38,9 @@ class NetworkCard:
     options: str = "{}"
 
     def as_metadata(self) -> dict[str, str]:
-        """The card as the text pairs that a header holds."""
-        return {"format": FORMAT, **{name: str(value) for name, value in asdict(self).items()}}
+        """The card as a header holds it."""
+        # In one piece: safetensors puts several in any order, and files should be alike.
+        return {FORMAT: json.dumps(asdict(self))}
 
 
 def read_card(path: Path) -> NetworkCard:
@@ -48,29 +48,29 @@ def read_card(path: Path) -> NetworkCard:
 
     Raises ModelError if there is no such file, or it is no network that streamdream trained.
     """
-    found = read_metadata(path)
-    if found.get("format") != FORMAT:
+    found = read_facts(path, FORMAT)
+    if found is None:
         raise ModelError(path, "holds weights of another kind", f"make one: {MAKING}")
     try:
-        card = NetworkCard(
-            kind=cast(Kind, found["kind"]),
-            width=int(found["width"]),
-            trained_on=found["trained_on"],
-            steps=int(found["steps"]),
-            options=found["options"],
-        )
-    except (KeyError, ValueError):
+        card = NetworkCard(**found)
+    except TypeError:
         raise damaged(path) from None
-    if card.kind not in get_args(Kind) or not WIDTHS[0] <= card.width <= WIDTHS[1]:
+    texts = isinstance(card.trained_on, str) and isinstance(card.options, str)
+    counts = isinstance(card.steps, int) and isinstance(card.width, int)
+    if not (texts and counts and card.kind in get_args(Kind) and _fits(card.width)):
         raise damaged(path)
     return card
+
+
+def _fits(width: int) -> bool:
+    return WIDTHS[0] <= width <= WIDTHS[1]
 
 
 MAKING = "streamdream train painting.jpg -o painting.safetensors"
 
 
-def read_metadata(path: Path) -> Mapping[str, str]:
-    """The text pairs in a safetensors header; raises ModelError."""
+def read_facts(path: Path, name: str) -> dict[str, Any] | None:
+    """What a safetensors header tells under a name, None if it has none; raises ModelError."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -85,10 +85,16 @@ def read_metadata(path: Path) -> Mapping[str, str]:
         raise ModelError(path, words(fault)) from None
     except (ValueError, RecursionError):
         raise ModelError(path, "is not a safetensors file", f"make one: {MAKING}") from None
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+    told = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(told, dict) or name not in told:
+        return None
+    try:
+        facts = json.loads(told[name])
+    except (TypeError, ValueError, RecursionError):
+        raise damaged(path) from None
+    if not isinstance(facts, dict):
         raise damaged(path)
-    return found
+    return facts
 
 
 def damaged(path: Path) -> ModelError:

@@ -14,12 +14,13 @@ from typing import Literal
 from streamdream.errors import OptionError, SourceError, near
 from streamdream.inputs import check_file
 from streamdream.models import parted
+from streamdream.style.cards import ENDING, read_card
+from streamdream.style.lite_files import check_installed, number_of
 from streamdream.style.options import Painted
 
 Kind = Literal["picture", "network", "lite"]
 
 LITE = "lite:"
-NETWORK = ".safetensors"
 LEAST = 32  # px; a picture that is smaller has no style
 
 
@@ -35,12 +36,13 @@ class Named:
 def shipped() -> dict[str, Path]:
     """The trained networks that come with the package, by name."""
     folder = Path(str(resources.files("streamdream") / "style" / "networks"))
-    return {path.name.removesuffix(NETWORK): path for path in sorted(folder.glob(f"*{NETWORK}"))}
+    return {path.name.removesuffix(ENDING): path for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
 def named(text: str) -> Named:
     """What a name, without weight, stands for; raises SourceError, or OptionError for none."""
     if text.startswith(LITE):
+        number_of(text.removeprefix(LITE))
         return Named("lite", text.removeprefix(LITE))
     if text in (ready := shipped()):
         return Named("network", text, ready[text])
@@ -49,7 +51,7 @@ def named(text: str) -> Named:
         cure = near(text, tuple(ready), "styles") if ready else "name a picture"
         raise OptionError(f"--style {text}", "no such file, and no style of that name", cure)
     check_file(path)
-    return Named("network" if path.suffix == NETWORK else "picture", text, path)
+    return Named("network" if path.suffix == ENDING else "picture", text, path)
 
 
 def styles_of(options: Painted) -> tuple[Named, ...]:
@@ -84,16 +86,13 @@ def check_styles(options: Painted) -> None:
     for style in styles:
         if style.kind == "picture" and style.path is not None:
             check_picture(style.path, "--style")
-        elif style.kind == "network" and style.path is not None:
-            from streamdream.style.network import read_card
-
-            read_card(style.path)
+    networks = {read_card(s.path).kind for s in styles if s.kind == "network" and s.path}
+    if len(networks) > 1:
+        raise OptionError("--style", "paintings and dreams do not mix", "use --dream-mix")
     for mask in options.style_mask:
         check_file(Path(mask))
         check_picture(Path(mask), "--style-mask", least=1)
-    if kinds == {"lite"} or method == "fast":
-        from streamdream.style.lite import check_installed
-
+    if kinds == {"lite"} or (method == "fast" and kinds == {"picture"}):
         check_installed()
 
 

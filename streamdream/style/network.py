@@ -29,6 +29,7 @@ Trust = Float[Tensor, "1 1 h w"]
 
 BLOCKS = 4
 GRID = 4  # px; the coarsest layer sees one value for so many
+GAIN = 0.25  # of the last layer, which would learn faster than all others
 MOST_KEPT = 0.92  # of what was carried, at most: what no longer fits is gone in a second
 
 
@@ -89,7 +90,7 @@ class Network(nn.Module):
         self.detail = nn.Parameter(torch.tensor([detail]))
         with torch.no_grad():
             # The first results are the image itself, mostly kept from frame to frame.
-            self.leave.inner.weight.mul_(0.1)
+            self.leave.inner.weight.mul_(0.4)
             bias = self.leave.inner.bias
             assert bias is not None
             bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.5]))
@@ -110,7 +111,7 @@ class Network(nn.Module):
         x = F.relu(self.widen(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = F.relu(self.finish(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = self.leave(x)[..., :h, :w].float()
-        painted = _clamped(self._base(image) + x[:, :3])
+        painted = _clamped(self._base(image) + GAIN * x[:, :3])
         kept = trust * (MOST_KEPT * torch.sigmoid(x[:, 3:]))
         return painted + kept * (carried - painted)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from streamdream.errors import OptionError, SourceError, words
-from streamdream.style.cards import read_metadata
+from streamdream.style.cards import read_facts
 from streamdream.style.network import Network, write_whole
 
 FORMAT = "streamdream checkpoint 1"
@@ -36,20 +36,19 @@ class Progress:
 
     def save(self, path: Path, lesson: Mapping[str, str]) -> None:
         """Write all of it; `lesson` tells what is learned. Raises SinkError."""
-        numbers = {"step": self.step, "seconds": self.seconds}
-        facts = {"format": FORMAT, "progress": json.dumps(numbers), **lesson}
+        told = {**lesson, "step": self.step, "seconds": self.seconds}
+        facts = {FORMAT: json.dumps(told)}
         write_whole(path, save({k: v.contiguous() for k, v in self._tensors().items()}, facts))
 
     def restore(self, path: Path, lesson: Mapping[str, str]) -> None:
         """Go on from a checkpoint; raises OptionError if it is of another lesson."""
-        facts = read_metadata(path)
-        if facts.get("format") != FORMAT:
+        facts = read_facts(path, FORMAT)
+        if facts is None:
             raise SourceError(path, "is not a checkpoint")
         _check_alike(path, facts, lesson)
         try:
             found = load_file(path)
-            numbers = json.loads(facts["progress"])
-            self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
+            self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
             for name in ("network", "average"):
                 weights = {
                     k.partition(".")[2]: v for k, v in found.items() if k.startswith(f"{name}.")
@@ -83,8 +82,8 @@ def _placed(tensor: Tensor, moment: str, parameter: Tensor) -> Tensor:
     return placed.copy_(tensor)
 
 
-def _check_alike(path: Path, facts: Mapping[str, str], lesson: Mapping[str, str]) -> None:
-    told, wanted = json.loads(facts.get("options", "{}")), json.loads(lesson["options"])
+def _check_alike(path: Path, facts: Mapping[str, object], lesson: Mapping[str, str]) -> None:
+    told, wanted = json.loads(str(facts.get("options", "{}"))), json.loads(lesson["options"])
     for name, value in wanted.items():
         if told.get(name) != value:
             flag = "--" + name.replace("_", "-")

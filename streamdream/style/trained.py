@@ -1,0 +1,75 @@
+"""A painter that paints, or dreams, with networks that `streamdream train` made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from streamdream.errors import ModelError
+from streamdream.frame import Image, Mask, Size
+from streamdream.models import weighed
+from streamdream.options import Look
+from streamdream.style.cards import read_card
+from streamdream.style.named import named
+from streamdream.style.network import Network, load_network
+from streamdream.style.paintings import mask_of
+
+SHIPPED: dict[str, str] = {}
+"""The SHA-256 of the networks that come with the package, by name."""
+
+
+class Trained:
+    """A painter with any number of trained networks, each loaded when it is first named."""
+
+    def __init__(self, device: torch.device, precision: torch.dtype, names: Sequence[str]) -> None:
+        """Load the networks of these names; raises ModelError as `load_network` does."""
+        self._device, self._precision = device, precision
+        self._networks: dict[str, Network] = {}
+        for name in names:
+            self._network(name)
+        self.kind = read_card(_path(names[0])).kind
+
+    def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
+        """The next result (3, h, w); of several networks the mean by weight, or by mask."""
+        given = image[None], carried[None], trust[None]
+        names, weights = weighed(options.style)
+        with torch.no_grad():
+            painted = [self._network(name)(*given)[0] for name in names]
+        found = mixed(painted, weights, options)
+        return (image + (found - image) * options.style_weight).clamp(0, 1)
+
+    def _network(self, name: str) -> Network:
+        if name not in self._networks:
+            if name in SHIPPED:
+                check(_path(name), SHIPPED[name])
+            self._networks[name] = load_network(_path(name), self._device, self._precision)
+        return self._networks[name]
+
+
+def _path(name: str) -> Path:
+    path = named(name).path
+    assert path is not None
+    return path
+
+
+def check(path: Path, sha256: str) -> None:
+    """Raise ModelError if a file is not the one meant."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        told = f"SHA-256 is {found[:16]}..., expected {sha256[:16]}..."
+        raise ModelError(path, told, "pip install --force-reinstall streamdream")
+
+
+def mixed(painted: Sequence[Image], weights: Sequence[float] | None, options: Look) -> Image:
+    """Several paintings (3, h, w) of a picture as one: each where its mask is, or the mean."""
+    size: Size = painted[0].shape[-2], painted[0].shape[-1]
+    shares = torch.tensor(weights or [1.0] * len(painted), device=painted[0].device).view(
+        -1, 1, 1, 1
+    )
+    if len(options.style_mask) == len(painted) > 1:
+        masks = [mask_of(Path(mask), size) for mask in options.style_mask]
+        shares = shares * torch.stack(masks).to(shares.device).clamp_min(1e-4)
+    return (torch.stack(list(painted)) * shares).sum(0) / shares.sum(0)
