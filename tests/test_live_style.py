@@ -35,7 +35,8 @@ from streamdream.style.cards import NetworkCard
 from streamdream.style.colours import painted_on
 from streamdream.style.network import Network, save_network
 
-COLOURS = {"lite:red": (0.9, 0.1, 0.1), "lite:blue": (0.1, 0.1, 0.9)}
+RED, BLUE, BAD, GONE = "lite:1", "lite:2", "lite:8", "lite:9"
+COLOURS = {RED: (0.9, 0.1, 0.1), BLUE: (0.1, 0.1, 0.9)}
 
 
 class Colour:
@@ -53,8 +54,8 @@ class Colour:
         self, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
         self.calls.append((image, carried, options))
-        if "lite:bad" in options.style:
-            raise ModelError("lite:bad", "its file is damaged")
+        if BAD in options.style:
+            raise ModelError(BAD, "its file is damaged")
         self.may.wait(10)
         colour = torch.tensor(COLOURS[options.style[0]])[:, None, None]
         yield partial(torch.clone, colour * torch.from_numpy(self.where)[None])
@@ -98,7 +99,7 @@ class Run:
     """A stage whose effects are fakes, and a clock of its own."""
 
     def __init__(self, **given: object) -> None:
-        base = {"work_size": H, "flow": "dis", "steps": 3, "ramp": 0, "style": "lite:red"}
+        base = {"work_size": H, "flow": "dis", "steps": 3, "ramp": 0, "style": RED}
         self.options = LiveOptions.model_validate(base | given)
         self.colour, self.told = Colour(), list[str]()
         self.loads: list[Look] = []
@@ -106,7 +107,7 @@ class Run:
         self.dreamer = Dreamer(self.options, torch.device("cpu"), self.told.append, self.load)
         self.controls = Controls(self.options)
         # As if they had been named when the run began.
-        self.controls._styles = ("", "lite:red", "lite:blue", "lite:bad", "lite:gone")
+        self.controls._styles = ("", RED, BLUE, BAD, GONE)
         self.controls.table["style"] = replace(
             self.controls.table.get("style") or self.controls.table["style-colours"],
             name="style", choices=self.controls._styles,
@@ -116,8 +117,8 @@ class Run:
 
     def load(self, options: Look, device: torch.device) -> tuple[Effect, ...]:
         self.loads.append(options)
-        if "lite:gone" in options.style:
-            raise ModelError("lite:gone", "no such file")
+        if GONE in options.style:
+            raise ModelError(GONE, "no such file")
         mixed = bool(options.style)
         if mixed and options.dream_mix == 0:
             return (self.colour,)
@@ -156,7 +157,7 @@ def begun() -> Iterator[Callable[..., Run]]:
 Begun = Callable[..., Run]
 
 
-def coloured(pixels: Bytes, name: str = "lite:red") -> np.ndarray:
+def coloured(pixels: Bytes, name: str = RED) -> np.ndarray:
     """How far from a style's colour the pixels are, in levels."""
     return np.abs(pixels - np.array(COLOURS[name]) * 255).max(2)
 
@@ -210,7 +211,7 @@ def test_a_style_is_switched_on_and_off_and_fades_over_while_it_runs(begun: Begu
     run = begun(style="")
     dreamed = run.shown()
     assert np.abs((dreamed - window(100).astype(float))[..., 1].mean() - 60) < 25
-    for name, away in (("lite:red", dreamed), ("lite:blue", None), ("", None), ("lite:red", None)):
+    for name, away in ((RED, dreamed), (BLUE, None), ("", None), (RED, None)):
         before = run.shown() if away is None else away
         run.controls.set("style", name)
         ways = [run.show() for _ in range(12)]
@@ -232,27 +233,27 @@ def test_another_style_begins_anew_and_a_blend_with_the_last_goes_on(begun: Begu
     run.shown()
     run.options = run.controls.goal
     count = len(run.colour.calls)
-    run.controls._goal = run.controls.goal.model_copy(update={"style": ("lite:red", "lite:blue")})
+    run.controls._goal = run.controls.goal.model_copy(update={"style": (RED, BLUE)})
     run.shown()
     assert all(carried.trust is not None for _, carried, _ in run.colour.calls[count:])
-    run.controls.set("style", "lite:red")
+    run.controls.set("style", RED)
     run.shown()
     count = len(run.colour.calls)
-    run.controls.set("style", "lite:blue")
+    run.controls.set("style", BLUE)
     run.shown()
     trusts = [carried.trust for _, carried, options in run.colour.calls[count:]
-              if options.style == ("lite:blue",)]  # fmt: skip
+              if options.style == (BLUE,)]  # fmt: skip
     assert trusts[0] is None
     assert all(trust is not None for trust in trusts[1:])
 
 
 def test_a_dream_is_laid_on_the_painting_as_much_as_is_asked_for(begun: Begun) -> None:
     run = begun(dream_mix=0.5)
-    more = run.shown().astype(float).mean((0, 1)) - np.array(COLOURS["lite:red"]) * 255
+    more = run.shown().astype(float).mean((0, 1)) - np.array(COLOURS[RED]) * 255
     assert np.abs(more - [0, 0.5 * 0.3 * 255, 0]).max() < 4
     assert len(run.loads) == 1
     image = run.dreams[0].calls[-1][0]
-    assert float((image.mean((1, 2)) - torch.tensor(COLOURS["lite:red"])).abs().max()) < 0.02
+    assert float((image.mean((1, 2)) - torch.tensor(COLOURS[RED])).abs().max()) < 0.02
     run.controls.set("dream-mix", 0.0)
     assert coloured(run.shown()).max() <= 2
     assert len(run.loads) == 1  # the same networks, of which one has nothing to do
@@ -267,10 +268,10 @@ def test_a_dream_is_laid_on_the_painting_as_much_as_is_asked_for(begun: Begun) -
     assert {options.steps for _, _, options in run.dreams[0].calls[done : done + 3]} == {1}
 
 
-@pytest.mark.parametrize("bad", ["lite:bad", "lite:gone"])
+@pytest.mark.parametrize("bad", [BAD, GONE])
 def test_a_style_that_fails_is_told_once_and_the_last_one_goes_on(begun: Begun, bad: str) -> None:
     # One fails when it paints, the other when it is loaded, as another method asks for.
-    failing = {"style": (bad,), "style_method": "auto" if bad == "lite:bad" else "fast"}
+    failing = {"style": (bad,), "style_method": "auto" if bad == BAD else "fast"}
     run = begun()
     run.shown()
     run.controls._goal = run.controls.goal.model_copy(update=failing)
@@ -278,15 +279,15 @@ def test_a_style_that_fails_is_told_once_and_the_last_one_goes_on(begun: Begun, 
     assert coloured(pixels).max() <= 2
     assert len(run.told) == 1
     assert bad in run.told[0]
-    assert "lite:red goes on" in run.told[0]
+    assert f"{RED} goes on" in run.told[0]
     assert "\n" not in run.told[0]
     assert run.dreamer.faults == 0
-    run.controls.set("style", "lite:blue")
-    assert coloured(run.shown(), "lite:blue").max() <= 2
+    run.controls.set("style", BLUE)
+    assert coloured(run.shown(), BLUE).max() <= 2
     run.controls._goal = run.controls.goal.model_copy(update=failing)
-    assert coloured(run.shown(), "lite:blue").max() <= 2
+    assert coloured(run.shown(), BLUE).max() <= 2
     assert len(run.told) == 2  # asked for again, tried again
-    assert "lite:blue goes on" in run.told[1]
+    assert f"{BLUE} goes on" in run.told[1]
 
 
 def test_the_next_painting_is_begun_without_waiting_for_a_picture(begun: Begun) -> None:
@@ -308,7 +309,7 @@ def test_the_next_painting_is_begun_without_waiting_for_a_picture(begun: Begun) 
     assert carried.trust is not None
     # It goes on from what was made of the first one, where that is by now.
     begun_from = (image + carried.delta)[:, 20:70, 20:120].flatten(1).median(1).values
-    assert torch.allclose(begun_from, torch.tensor(COLOURS["lite:red"]), atol=0.02)
+    assert torch.allclose(begun_from, torch.tensor(COLOURS[RED]), atol=0.02)
     run.show(106)
     assert np.median(coloured(run.show(106, seconds=0.5))) <= 2
 
@@ -395,7 +396,7 @@ def test_only_few_chains_are_kept_and_the_one_in_use_is() -> None:
     chains = Chains(torch.device("cpu"), print, load)
     methods = ("auto", "gatys", "fast")
     looks = [
-        LiveOptions.model_validate({"style": "lite:red", "style_method": m, "dream_mix": mix})
+        LiveOptions.model_validate({"style": RED, "style_method": m, "dream_mix": mix})
         for mix in (0.5, 0) for m in methods
     ]  # fmt: skip
     for look in [*looks[:3], *looks[3:]]:
