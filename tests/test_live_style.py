@@ -413,6 +413,17 @@ def test_only_few_chains_are_kept_and_the_one_in_use_is() -> None:
     assert len(loaded) == 5
 
 
+def test_that_optimising_is_slow_is_told_once(tmp_path: Path) -> None:
+    Files.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    told: list[str] = []
+    chains = Chains(torch.device("cpu"), told.append, lambda *_: (Colour(),))
+    for method in ("fast", "auto", "auto"):
+        given = {"style": str(tmp_path / "a.png"), "style_method": method}
+        chains.of(LiveOptions.model_validate(given))
+        assert len(told) == (method == "auto")
+    assert "--style-method fast" in told[0]
+
+
 def test_networks_that_paint_and_networks_that_dream_are_not_one_chain(tmp_path: Path) -> None:
     keys = []
     for kind in ("style", "dream"):

@@ -18,6 +18,10 @@ from streamdream.style.cards import read_card
 from streamdream.style.named import named
 
 KEPT = 3  # chains; each holds networks
+SLOW = (
+    "style: a picture is painted like by optimising, which takes many seconds; "
+    "--style-method fast and trained networks keep up with a camera"
+)
 
 Load = Callable[[Look, torch.device], tuple[Effect, ...]]
 Tell = Callable[[str], None]
@@ -87,6 +91,8 @@ class Chains:
         """
         key = self._key(options)
         if key not in self._kept:
+            if "picture" in key.kinds and key.method != "fast":
+                self._tell(SLOW)
             exact = {"precision": "fp32"} if key in self._exact else {}
             self._kept[key] = self._load(options.model_copy(update=exact), self._device)
             while len(self._kept) > KEPT:
