@@ -18,6 +18,8 @@ import pytest
 from media import frame_times
 from PIL import Image
 
+from streamdream.style.network import Network, NetworkCard, read_card, save_network
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
@@ -27,6 +29,8 @@ COMMANDS = [
 ]  # fmt: skip
 # What makes a command quick without changing what it shows.
 QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": "1"}
+QUICK_STYLE = {"--style-steps": "1", "--style-warm-steps": "1"}
+QUICK_TRAINING = {"--steps": "2", "--crop": "64", "--overwrite": ""}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     shutil.copytree(ROOT / "samples", folder / "samples")
     Image.fromarray(data.coffee()).save(folder / "photo.jpg")
     Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
+    Image.fromarray(data.astronaut()).save(folder / "painting.jpg")
+    (folder / "photos").mkdir()
+    Image.fromarray(data.coffee()).save(folder / "photos" / "coffee.jpg")
+    save_network(folder / "painting.safetensors", Network(), NetworkCard("style", 16, "none", 0))
     _write_song(folder / "song.mp3")
     return folder
 
@@ -103,10 +111,14 @@ def test_the_tour_works(place: Path, command: str) -> None:
         size = words.index("--size") + 1 if "--size" in words else None
         words += [] if size else ["--size", "128x72"]
         words = [w if i != size else "96x96" for i, w in enumerate(words)]
+    elif words[0] == "train":
+        quick = QUICK_TRAINING
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
+    if "--style" in words:
+        quick = {**quick, **QUICK_STYLE}
     if "--config" not in words:
-        words += [w for pair in quick.items() if pair[0] not in words for w in pair]
+        words += [w for pair in quick.items() if pair[0] not in words for w in pair if w]
     target = place / words[words.index("-o") + 1] if "-o" in words else None
     with open(place / "piped.mkv", "wb") as piped:
         process = subprocess.Popen(
@@ -124,7 +136,9 @@ def test_the_tour_works(place: Path, command: str) -> None:
     if target:
         made = place / "piped.mkv" if target.name == "-" else target
         shown = made.parent / made.name.replace("%05d", "00003")
-        if shown.suffix == ".webp":  # which libav does not read when it moves
+        if shown.suffix == ".safetensors":
+            assert read_card(shown).steps == 2
+        elif shown.suffix == ".webp":  # which libav does not read when it moves
             with Image.open(shown) as moving:
                 assert getattr(moving, "n_frames", 1) > 1
         else:

@@ -40,7 +40,7 @@ STYLE, VARIATION, TEMPORAL = 20.0, 20.0, 200.0  # weights beside that of the con
 USUAL_MEMORY = 3.0  # s, at which the temporal loss has that weight
 SIZES, SCALE = 3, 1.5  # at most so many, each that much larger than the one before
 SMALLEST_SIZE = 64  # px
-FIRST, WARM = 0.03, 0.01  # of 1: about the change of Adam's first steps
+FIRST, WARM = 0.03, 0.005  # of 1: about the change of Adam's first steps
 FILL_FROM = 0.05  # of the picture that is new, from which it is painted at half the size first
 KEPT = 32  # sets of Gram matrices
 
