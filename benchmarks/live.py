@@ -32,6 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,7 @@ from streamdream.effects import effects_of
 from streamdream.live.camera import find
 from streamdream.live.capture import Upright
 from streamdream.live.controls import ACTIONS
+from streamdream.live.dreamer import _leave_room
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Pacing
@@ -206,21 +208,24 @@ def steps_alone(model: str) -> float:
 
 
 def paintings_alone(options: LiveOptions, lines: int) -> float:
-    """Paintings a second of so many lines by one thread that has the machine to itself."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
-    effects = effects_of(options, torch.device("cpu"))
-    image = torch.rand(3, lines, round(lines * 16 / 9))
-    everywhere = torch.ones_like(image[:1])
-    carried = Carried(torch.zeros_like(image), everywhere, uncovered=0.0, trust=everywhere)
-    begun, count = time.monotonic(), 0
-    while count < 2 or time.monotonic() - begun < ALONE:
-        for effect in effects:
-            for picture in effect(image, carried, options, count):
-                picture()
-        count += 1
-    torch.set_num_threads(threads)
-    return count / (time.monotonic() - begun)
+    """Paintings a second of so many lines by a thread like a run's, that has the machine."""
+    device = torch.device("cpu")
+
+    def paint() -> float:
+        effects = effects_of(options, device)
+        image = torch.rand(3, lines, round(lines * 16 / 9))
+        everywhere = torch.ones_like(image[:1])
+        carried = Carried(torch.zeros_like(image), everywhere, uncovered=0.0, trust=everywhere)
+        begun, count = time.monotonic(), 0
+        while count < 2 or time.monotonic() - begun < ALONE:
+            for effect in effects:
+                for picture in effect(image, carried, options, count):
+                    picture()
+            count += 1
+        return count / (time.monotonic() - begun)
+
+    with ThreadPoolExecutor(1, initializer=_leave_room, initargs=(device,)) as alone:
+        return alone.submit(paint).result()
 
 
 # Lasting.
