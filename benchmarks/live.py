@@ -2,6 +2,7 @@
 
     python benchmarks/live.py pace [--seconds 20] [--models efficientnet-lite0,vgg19]
                                    [--source test]
+    python benchmarks/live.py style --style STYLE [--method auto] [--seconds 20] [--source test]
     python benchmarks/live.py soak [--minutes 10]
 
 pace  pictures shown a second from the paced test source at 640x360, with the dream carried on
@@ -9,6 +10,9 @@ pace  pictures shown a second from the paced test source at 640x360, with the dr
       this machine does in the same run if it has nothing else to do: pictures drawn a second
       without a dream, dream steps a second without pictures. On a shared machine only the shares
       mean anything.
+style the same for a painting, as --style has it: pictures shown, and paintings, a second; beside
+      it the paintings that the same networks make in the same run if they have the machine, at
+      the lines that the run had at its end.
 soak  a run under faults: its source killed and frozen, outputs that fail, presets, random OSC
       packets of which half are garbage, recordings begun and ended. Fails if anything was raised
       in any thread, if memory grows by 2% or more after warming up, if descriptors or threads
@@ -28,6 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,15 +49,19 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 
 from streamdream import backbone
 from streamdream.dream import ascent, steepest
+from streamdream.effects import effects_of
 from streamdream.live.camera import find
 from streamdream.live.capture import Upright
 from streamdream.live.controls import ACTIONS
+from streamdream.live.dreamer import _leave_room
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Pacing
 from streamdream.live.session import Session, resident
 from streamdream.live.stage import Stage
+from streamdream.pipeline import Carried
 from streamdream.settings import made
+from streamdream.style.named import check_styles
 
 WARM = 8.0  # seconds at the start that do not count: a scene grows, sizes settle
 ALONE = 4.0  # seconds that each comparison takes
@@ -60,7 +69,10 @@ ALONE = 4.0  # seconds that each comparison takes
 
 @dataclass
 class Pace:
-    """What a run did: rates a second, latencies in milliseconds, `carried` of 1."""
+    """What a run did: rates a second, latencies in milliseconds, `carried` of 1.
+
+    `steps_alone` are gradient steps of a dream, of a style paintings.
+    """
 
     shown: float
     wanted: float
@@ -76,7 +88,21 @@ class Pace:
 
 def pace(source: str, model: str, seconds: float) -> Pace:
     """A run of this model from this source, and what its parts do alone."""
-    options = made(LiveOptions, {"model": model, "window": False, "http": 0, "size": "640x360"})
+    return _paced(source, seconds, {"model": model}, lambda _lines: steps_alone(model))
+
+
+def pace_style(source: str, style: str, method: str, seconds: float) -> Pace:
+    """The same of a run that paints like a style."""
+    given = {"style": style, "style_method": method}
+    options = made(LiveOptions, given)
+    check_styles(options)
+    return _paced(source, seconds, given, lambda lines: paintings_alone(options, lines))
+
+
+def _paced(
+    source: str, seconds: float, look: dict[str, str], alone: Callable[[int], float]
+) -> Pace:
+    options = made(LiveOptions, {**look, "window": False, "http": 0, "size": "640x360"})
     told: list[str] = []
     session = Session(find(source, options), options, told.append)
     seen = _Seen(session)
@@ -108,7 +134,7 @@ def pace(source: str, model: str, seconds: float) -> Pace:
     finally:
         ending.set()
         session.close()
-    return Pace(**result, drawn_alone=drawn_alone(frames), steps_alone=steps_alone(model))
+    return Pace(**result, drawn_alone=drawn_alone(frames), steps_alone=alone(result["lines"]))
 
 
 class _Seen:
@@ -179,6 +205,27 @@ def steps_alone(model: str) -> float:
         count += 1
     torch.set_num_threads(threads)
     return count / (time.monotonic() - begun)
+
+
+def paintings_alone(options: LiveOptions, lines: int) -> float:
+    """Paintings a second of so many lines by a thread like a run's, that has the machine."""
+    device = torch.device("cpu")
+
+    def paint() -> float:
+        effects = effects_of(options, device)
+        image = torch.rand(3, lines, round(lines * 16 / 9))
+        everywhere = torch.ones_like(image[:1])
+        carried = Carried(torch.zeros_like(image), everywhere, uncovered=0.0, trust=everywhere)
+        begun, count = time.monotonic(), 0
+        while count < 2 or time.monotonic() - begun < ALONE:
+            for effect in effects:
+                for picture in effect(image, carried, options, count):
+                    picture()
+            count += 1
+        return count / (time.monotonic() - begun)
+
+    with ThreadPoolExecutor(1, initializer=_leave_room, initargs=(device,)) as alone:
+        return alone.submit(paint).result()
 
 
 # Lasting.
@@ -483,27 +530,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("pace", "soak"))
+    parser.add_argument("what", choices=("pace", "style", "soak"))
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--source", default="test")
+    parser.add_argument("--style", default="")
+    parser.add_argument("--method", default="auto")
     parser.add_argument("--models", default="efficientnet-lite0,vgg19")
     given = parser.parse_args()
+    if given.what == "style" and not given.style:
+        parser.error("style needs --style")
     if given.what == "soak":
         found = soak(given.minutes, lambda text: print(text, flush=True))
         print(found)
         sys.exit(1 if found.wrong else 0)
+    if given.what == "style":
+        told(given.style, pace_style(given.source, given.style, given.method, given.seconds), True)
+        return
     for model in given.models.split(","):
-        p = pace(given.source, model, given.seconds)
-        share = f"{p.shown:.1f} of {p.wanted:.1f} pictures a second ({p.shown / p.wanted:.0%})"
-        print(f"{model}: {share}, the dream on {p.carried:.1%} of them, {p.dropped} dropped")
-        print(f"  {p.latency[0]:.0f} ms late (95%: {p.latency[1]:.0f})")
+        told(model, pace(given.source, model, given.seconds))
+
+
+def told(name: str, p: Pace, painted: bool = False) -> None:
+    """Print what a run did."""
+    what, results = ("paintings", "painting") if painted else ("steps", "dream")
+    lines = p.lines if painted else 180
+    made_now = p.dreams if painted else p.steps
+    share = f"{p.shown:.1f} of {p.wanted:.1f} pictures a second ({p.shown / p.wanted:.0%})"
+    print(f"{name}: {share}, the {results} on {p.carried:.1%} of them, {p.dropped} dropped")
+    print(f"  {p.latency[0]:.0f} ms late (95%: {p.latency[1]:.0f})")
+    if painted:
+        print(f"  {p.dreams:.1f} paintings a second at up to {p.lines} lines")
+    else:
         print(f"  {p.steps:.1f} steps, {p.dreams:.2f} dreams a second at up to {p.lines} lines")
-        print(
-            f"  alone: {p.drawn_alone:.0f} pictures drawn, {p.steps_alone:.1f} steps at 180 lines"
-        )
-        beside = f"{p.shown / p.drawn_alone:.2f} of the pictures"
-        print(f"  so {p.steps / p.steps_alone:.2f} of the steps beside {beside}", flush=True)
+    print(
+        f"  alone: {p.drawn_alone:.0f} pictures drawn, {p.steps_alone:.1f} {what} at {lines} lines"
+    )
+    beside = f"{p.shown / p.drawn_alone:.2f} of the pictures"
+    print(f"  so {made_now / p.steps_alone:.2f} of the {what} beside {beside}", flush=True)
 
 
 if __name__ == "__main__":

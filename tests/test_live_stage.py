@@ -12,20 +12,22 @@ import pytest
 import torch
 from skimage import data
 
-from streamdream.frame import Bytes, Image, planes
+from streamdream.effects import effects_of
+from streamdream.frame import Bytes, Image, Pixels, Resized, planes
 from streamdream.governor import Scalar
 from streamdream.live.controls import Controls
 from streamdream.live.dreamer import Dreamer, Job
 from streamdream.live.flashes import FlashLimiter
+from streamdream.live.layers import laid_on
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Shown
 from streamdream.live.pacing import LOWEST, Latencies, Pacing, Rate
 from streamdream.live.presence import Attraction, Gate, Presence
-from streamdream.live.stage import Stage, laid_on
+from streamdream.live.stage import Stage
 from streamdream.live.trail import Trail
 from streamdream.motion import Movement, OpticalFlow
 from streamdream.options import Look
-from streamdream.pipeline import Carried, Picture
+from streamdream.pipeline import Carried, Effect, Picture
 
 H, W = 96, 160
 PHOTO = cv2.resize(data.coffee(), (480, 320), interpolation=cv2.INTER_AREA)
@@ -38,6 +40,8 @@ def window(x: int, y: int = 100) -> Bytes:
 
 class Painter:
     """An effect that turns one thing red, wherever it is, and takes its time."""
+
+    replaces = False
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -56,13 +60,23 @@ class Painter:
     def response(self, image: Image, result: Image, options: Look) -> Scalar:
         return torch.tensor(1.0)
 
+    def takes_part(self, options: Look) -> bool:
+        return True
+
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
+        raise AssertionError("live runs lay layers on")
+
 
 def staged(
-    effect: object, options: LiveOptions | None = None, told: list[str] | None = None
+    effect: Effect, options: LiveOptions | None = None, told: list[str] | None = None
 ) -> tuple[Stage, Dreamer, Controls]:
     options = options or LiveOptions(work_size=H, flow="dis", steps=1)
-    dreamer = Dreamer(options, torch.device("cpu"), (told if told is not None else []).append)
-    dreamer._effects[options.model] = effect  # type: ignore[assignment]
+    tell = (told if told is not None else []).append
+
+    def load(options: Look, device: torch.device) -> tuple[Effect, ...]:
+        return effects_of(options, device) if options.precision == "fp32" else (effect,)
+
+    dreamer = Dreamer(options, torch.device("cpu"), tell, load)
     controls = Controls(options)
     return Stage(controls, dreamer, Pacing(1 / 30)), dreamer, controls
 
@@ -221,8 +235,7 @@ def test_memory_that_was_short_is_forgiven_after_a_while(monkeypatch: pytest.Mon
         stage.show(window(100))
         time.sleep(0.02)
     assert dreamer.ceiling < 1
-    dreamer._effects[LiveOptions().model] = Painter()  # type: ignore[assignment]
-    dreamer._effects[LiveOptions().model].where = np.zeros((1, 1), np.float32)  # type: ignore[attr-defined]
+    failing.fault, failing.good = None, True
     while time.monotonic() < until + 5 and dreamer.ceiling < 1:
         stage.show(window(100))
         time.sleep(0.02)
@@ -300,8 +313,10 @@ def test_another_look_grows_while_the_old_one_fades() -> None:
 class Failing:
     """An effect that fails in a given way until it is told not to."""
 
+    replaces = False
+
     def __init__(self, fault: Exception | None) -> None:
-        self.fault = fault
+        self.fault, self.good = fault, False
         self.sizes: list[tuple[int, ...]] = []
 
     def __call__(
@@ -310,10 +325,16 @@ class Failing:
         self.sizes.append(tuple(image.shape[-2:]))
         if self.fault is not None:
             raise self.fault
-        yield partial(torch.clone, image * float("nan"))
+        yield partial(torch.clone, image if self.good else image * float("nan"))
 
     def response(self, image: Image, result: Image, options: Look) -> Scalar:
         return torch.tensor(1.0)
+
+    def takes_part(self, options: Look) -> bool:
+        return True
+
+    def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
+        raise AssertionError("live runs lay layers on")
 
 
 @pytest.mark.parametrize(

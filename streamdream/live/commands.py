@@ -19,6 +19,7 @@ from streamdream import __version__, settings
 from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
+from streamdream.style.named import check_styles
 
 if TYPE_CHECKING:
     from streamdream.live.session import Summary
@@ -59,6 +60,7 @@ def live(
         recorded = {k: v for k, v in recorded.items() if k not in ("work_size", "flow", "quality")}
         chosen = settings.chosen(LiveOptions, flags, preset, config, recorded, place)
     chosen = chosen.clocked(chosen.clock)
+    check_styles(chosen)
     supervised = chosen.watchdog or HEARTBEAT in os.environ
     camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:

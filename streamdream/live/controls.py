@@ -29,6 +29,7 @@ from streamdream.options import Look
 from streamdream.reactions import driven
 from streamdream.schedule import Moment
 from streamdream.settings import made, preset_names, read_preset
+from streamdream.style.named import shipped
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
 
@@ -138,7 +139,8 @@ class Controls:
         self.preset = preset
         self.touched = "strength"  # the option that was changed last, for learning knobs
         self.presets = preset_names()
-        self.table: dict[str, Control] = table(options)
+        self._styles = _styles(options)
+        self.table: dict[str, Control] = table(options, self._styles)
 
     def set(self, name: str, value: object, seconds: float | None = None) -> None:
         """Send an option to a value, in `seconds` (None: as --ramp says).
@@ -166,7 +168,7 @@ class Controls:
             now = getattr(goal, _field(name))
             if control.kind in ("choice", "names"):
                 layer = models.parted(goal.chosen_layers[0])[0]
-                current = layer if control.kind == "names" else str(now)
+                current = layer if control.kind == "names" else _text(now)
                 place = control.choices.index(current) if current in control.choices else -1
                 step = 1 if part > 0 else -1
                 self.set(name, control.choices[(place + step) % len(control.choices)])
@@ -262,6 +264,7 @@ class Controls:
         if "model" in values and "layers" not in values:
             values = {**values, "layers": ()}  # layers belong to a model
         goal = made(LiveOptions, self._goal.given(True), values)
+        self._check_style(goal)
         goal = goal.clocked(goal.clock)
         length = goal.ramp if seconds is None else seconds
         shown = self.at_without_signals(now)
@@ -278,8 +281,19 @@ class Controls:
             else:
                 self._ramps.pop(name, None)
         if goal.model != self._goal.model:
-            self.table = table(goal)
+            self.table = table(goal, self._styles)
         self._goal = goal
+
+    def _check_style(self, goal: LiveOptions) -> None:
+        """Raise OptionError for a style that cannot be chosen: nobody opens files from outside."""
+        schedule = goal.schedules.get("style")
+        texts = goal.style if schedule is None else schedule.layers
+        known = {models.parted(text)[0] for choice in self._styles for text in choice.split(",")}
+        for text in texts:
+            if models.parted(text)[0] not in known:
+                raise OptionError(
+                    f"style {text[:80]}", "cannot be chosen here", _named(self._styles)
+                )
 
     def at_without_signals(self, now: float) -> LiveOptions:
         """The same as `at`, as if there were no signals."""
@@ -362,6 +376,9 @@ def _plain(control: Control, value: object) -> object:
         raise OptionError(control.name, "those are too many")
     if isinstance(value, float) and math.isnan(value):
         raise OptionError(control.name, "that is not a number")
+    if control.name == "style" and value not in control.choices:
+        shown = str(value)[:80]
+        raise OptionError(f"style {shown}", "cannot be chosen here", _named(control.choices))
     if control.kind == "switch":
         word = value.strip().lower() if isinstance(value, str) else value
         if isinstance(word, str) and word in SWITCHED:
@@ -374,17 +391,36 @@ def _plain(control: Control, value: object) -> object:
     return value
 
 
-def table(options: LiveOptions) -> dict[str, Control]:
-    """All that can be changed while it runs, by name as it is typed."""
+def table(options: LiveOptions, styles: tuple[str, ...] = ("",)) -> dict[str, Control]:
+    """All that can be changed while it runs, by name as it is typed; `styles` to choose from."""
     found = {}
     for name, field in LiveOptions.model_fields.items():
+        if name == "style" and len(styles) == 1:
+            continue  # none
         if isinstance(field.json_schema_extra, dict) and "slides" in field.json_schema_extra:
-            control = _control(name, field, options)
+            control = _control(name, field, options, styles)
             found[control.name] = control
     return found
 
 
-def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
+def _styles(options: LiveOptions) -> tuple[str, ...]:
+    """The styles to choose from: none, those that the run began with, those that ship."""
+    schedule = options.schedules.get("style")
+    begun = options.style if schedule is None else schedule.layers
+    together = [_text(begun)] if schedule is None else []
+    alone = [models.parted(text)[0] for text in begun]
+    return tuple(dict.fromkeys(["", *together, *alone, *shipped()]))
+
+
+def _named(styles: tuple[str, ...]) -> str:
+    return near("", [style for style in styles if style], "styles")
+
+
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[str, ...]) -> Control:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     slider: Any = extra["slides"]
@@ -393,7 +429,9 @@ def _control(name: str, field: FieldInfo, options: LiveOptions) -> Control:
     kind: Literal["number", "whole", "switch", "choice", "names"] = "number"
     choices: tuple[str, ...] = ()
     inner = _without_none(field.annotation)
-    if name == "layers":
+    if name == "style":
+        kind, choices, default = "choice", styles, ""
+    elif name == "layers":
         kind, choices = "names", _main_layers(options.model)
     elif name == "model":
         kind, choices = "choice", tuple(models.CARDS)

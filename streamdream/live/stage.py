@@ -9,50 +9,34 @@
                  full-size picture + blended layers ─ gate, fade, flash limit      `_drawn`
 
 Showing never waits for dreaming. A dream that took ten pictures' time is laid where its things
-are by then: the flow from every picture to the next is composed into a `Trail`.
+are by then: the flow from every picture to the next is composed into a `Trail`. So is a painting,
+which takes the picture's place; where nobody knows where its things are, the camera is seen.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
 import numpy as np
 
-from streamdream.frame import Bytes, Frame, Image, Size, planes, resize, to_image, work_size
+from streamdream.frame import Bytes, Frame, Image, Size, resize, to_image, work_size
 from streamdream.live.controls import Controls
-from streamdream.live.dreamer import Dreamer, Job, Ready
+from streamdream.live.dreamer import Dreamer, Job, Past, Ready
 from streamdream.live.flashes import FlashLimiter
+from streamdream.live.layers import Layer, blended, laid_on, resized
 from streamdream.live.options import LiveOptions
 from streamdream.live.outputs import Shown
 from streamdream.live.pacing import Pacing
 from streamdream.live.presence import Attraction, Gate, Presence
 from streamdream.live.trail import Trail
-from streamdream.motion import Colours, Movement, OpticalFlow
-from streamdream.pipeline import State
+from streamdream.motion import Movement, OpticalFlow, Vectors
 from streamdream.views import arranged
 
-BLEND = 0.08, 0.5  # seconds, at least and at most, in which a new dream takes over from the last
-
-
-@dataclass
-class Layer:
-    """A dream as it was at one moment: `delta` (h, w, 3), and where it has gone since."""
-
-    delta: Colours
-    trail: Trail
-
-    def now(self) -> Colours:
-        """The delta where its things are now."""
-        return self.trail.carried(self.delta)
-
-    def resized(self, size: Size) -> Layer:
-        """The same at another work size (h, w)."""
-        wide, high = size[1], size[0]
-        delta = cv2.resize(self.delta, (wide, high), interpolation=cv2.INTER_AREA)
-        return Layer(np.asarray(delta, np.float32), self.trail.resized(size))
+BLEND = 0.08, 0.5  # seconds, at least and at most, in which a new layer takes over from the last
+NEAR = 6  # pictures over which movements add up to one that is good enough to paint on from
 
 
 class Stage:
@@ -88,10 +72,12 @@ class Stage:
         self._layer: Layer | None = None
         self._older: Layer | None = None
         self._since = self._interval = 0.0
-        self._state: State | None = None
-        self._state_trail: Trail | None = None
+        self._past: Past | None = None
+        self._past_trail: Trail | None = None
         self._job: Job | None = None
         self._job_trail: Trail | None = None
+        self._next: Job | None = None  # that is lined up behind it
+        self._next_trail: Trail | None = None
         self._growth, self._bold = 0, 1.0
         self._fades = False
         self._look: tuple[object, ...] = ()
@@ -123,6 +109,8 @@ class Stage:
         self._take_ready(now)
         if idle:
             self._hand_over(image, now, options)
+        else:
+            self._line_up(image, now, options)
         self._before = image
         return replace(self._drawn(self._pixels, now, options), arrived=arrived)
 
@@ -142,8 +130,8 @@ class Stage:
     def reset(self) -> None:
         """Forget the dream; the next one begins from nothing."""
         self._dreamer.drop()
-        self._layer = self._older = self._state = self._job = None
-        self._job_trail = self._state_trail = None
+        self._layer = self._older = self._past = self._job = self._next = None
+        self._job_trail = self._past_trail = self._next_trail = None
         self._growth, self._fades = 0, False
 
     def _watch(self, pixels: Bytes, now: float, options: LiveOptions) -> Bytes:
@@ -160,7 +148,7 @@ class Stage:
     def _trails(self) -> list[Trail]:
         """All trails in use, each once."""
         layers = [layer.trail for layer in (self._layer, self._older) if layer is not None]
-        found = [*layers, self._state_trail, self._job_trail]
+        found = [*layers, self._past_trail, self._job_trail, self._next_trail]
         return list({id(t): t for t in found if t is not None}.values())
 
     def _fit(self, size: Size) -> None:
@@ -176,9 +164,9 @@ class Stage:
         for name in ("_layer", "_older"):
             layer: Layer | None = getattr(self, name)
             if layer is not None:
-                other = layer.resized(size)
-                setattr(self, name, Layer(other.delta, known[id(layer.trail)]))
-        self._state_trail, self._job_trail = fitted(self._state_trail), fitted(self._job_trail)
+                setattr(self, name, Layer(resized(layer.pixels, size), known[id(layer.trail)]))
+        self._past_trail, self._job_trail = fitted(self._past_trail), fitted(self._job_trail)
+        self._next_trail = fitted(self._next_trail)
 
     def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> None:
         """Let every trail follow the movement since the last picture."""
@@ -196,61 +184,89 @@ class Stage:
     def _take_ready(self, now: float) -> None:
         """Lay on what the dreamer has ready, blended in from what is there."""
         for ready in self._dreamer.ready():
+            if self._next is not None and ready.job.index == self._next.index:
+                self._begin_next()
             if self._job is None or ready.job.index != self._job.index:
                 continue
-            if ready.delta.size == 0:  # it came to nothing
-                self._state = self._job = None
+            if ready.layer.size == 0:  # it came to nothing
+                self._past = self._job = self._next = None
                 self._growth, self._fades = 0, False
                 continue
             self._lay_on(ready, now)
-            if ready.state is not None:
-                self._state, self._state_trail = ready.state, self._job_trail
+            if ready.past is not None:
+                self._past, self._past_trail = ready.past, self._job_trail
                 self._job = None
-                self._growth += 1
+                self._growth = ready.past.growth
 
     def _lay_on(self, ready: Ready, now: float) -> None:
         assert self._job_trail is not None
-        delta = ready.delta
-        if delta.shape[:2] != self._job_trail.size:
-            high, wide = self._job_trail.size
-            fitted = cv2.resize(delta, (wide, high), interpolation=cv2.INTER_AREA)
-            delta = np.asarray(fitted, np.float32)
+        layer, size = ready.layer, self._job_trail.size
+        if layer.shape[:2] != size:
+            layer = resized(layer, size)
         there = self._blended(now)
-        size = self._job_trail.size
-        self._older = Layer(np.zeros_like(delta) if there is None else there, Trail(size))
-        self._layer = Layer(delta, self._job_trail)
+        self._older = Layer(np.zeros_like(layer) if there is None else there, Trail(size))
+        self._layer = Layer(layer, self._job_trail)
         self._interval = now - self._since if self._since else BLEND[0]
         self._since = now
 
     def _hand_over(self, image: Image, now: float, options: LiveOptions) -> None:
         """Give the dreamer, which has nothing to do, the picture that is shown now."""
-        if (self.black and self._light <= 0) or (self.let_through <= 0 and options.gate != "off"):
+        if not self._wanted(options):
             return
         look = self._controls.look(now)
         if look != self._look:
             # Another look has a strength of its own: it grows while the old one fades.
-            self._look, self._growth, self._fades = look, 0, self._state is not None
+            self._look, self._growth, self._fades = look, 0, self._past is not None
         if self._growth == 0:
             self._bold = self._dreamer.bold(options.steps)
+        job = self._made(image, now, options, self._past_trail)
+        job = replace(job, past=self._past, growth=self._growth)
+        if self._dreamer.offer(job):
+            self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))
+            self._next = self._next_trail = None
+
+    def _line_up(self, image: Image, now: float, options: LiveOptions) -> None:
+        """Give the dreamer the picture to go on with, so that it need not wait for the next one.
+
+        That is worth it for paintings, many of which are made a second.
+        """
+        if not options.style or not self._wanted(options) or self._controls.look(now) != self._look:
+            return
+        if self._next is not None and self._dreamer.doing == self._next.index:
+            self._begin_next()
+        if self._job is None or self._job_trail is None:
+            return
+        job = self._made(image, now, options, self._job_trail)
+        if self._dreamer.line_up(replace(job, follows=self._job.index)):
+            self._next, self._next_trail = job, Trail((image.shape[-2], image.shape[-1]))
+
+    def _begin_next(self) -> None:
+        """The dreamer went on with what was lined up."""
+        self._job, self._job_trail = self._next, self._next_trail
+        self._next = self._next_trail = None
+
+    def _wanted(self, options: LiveOptions) -> bool:
+        """Whether what is made now will be seen."""
+        dark = self.black and self._light <= 0
+        return not dark and (self.let_through > 0 or options.gate == "off")
+
+    def _made(self, image: Image, now: float, options: LiveOptions, trail: Trail | None) -> Job:
+        """A job for a picture, on from what is at the beginning of a trail."""
         self._jobs += 1
         steps = self._pacing.steps(options.warm_steps, self._dreamer.each)
-        lines = self.lines
-        job = Job(
+        return Job(
             image,
             Fraction(now - self._began).limit_denominator(1_000_000),
             self._jobs,
-            options.model_copy(update={"warm_steps": steps, "work_size": lines}),
-            self._state,
-            None if self._state_trail is None else planes(self._state_trail.flow),
-            self._growth,
-            self._bold,
-            self._fades,
+            options.model_copy(update={"warm_steps": steps, "work_size": self.lines}),
+            moved=None if trail is None else trail.movement,
+            near=trail is not None and trail.steps <= NEAR,
+            bold=self._bold,
+            fades=self._fades,
         )
-        if self._dreamer.offer(job):
-            self._job, self._job_trail = job, Trail((image.shape[-2], image.shape[-1]))
 
-    def _blended(self, now: float) -> Colours | None:
-        """The dream as it is seen at this moment, (h, w, 3)."""
+    def _blended(self, now: float) -> Vectors | None:
+        """The layer (h, w, c) as it is seen at this moment."""
         if self._layer is None:
             return None
         new = self._layer.now()
@@ -259,12 +275,12 @@ class Stage:
         if self._older is None or part >= 1:
             self._older = None
             return new
-        return cv2.addWeighted(new, part, self._older.now(), 1 - part, 0)  # type: ignore[return-value]
+        return blended(self._older.now(), new, part)
 
     def _drawn(self, pixels: Bytes, now: float, options: LiveOptions) -> Shown:
-        delta = self._blended(now)
+        layer = self._blended(now)
         strength = options.strength * self.let_through
-        dreamed = pixels if delta is None else laid_on(pixels, delta, strength)
+        dreamed = pixels if layer is None else laid_on(pixels, layer, strength)
         if options.view != "dream":
             whole = Frame(pixels, Fraction(0), self._index)
             seen = pixels if options.view == "source" else arranged(whole, dreamed, "split").pixels
@@ -295,17 +311,3 @@ class Stage:
         if self._light >= 1:
             return pixels
         return np.asarray(cv2.convertScaleAbs(pixels, alpha=self._light), np.uint8)
-
-
-def laid_on(pixels: Bytes, delta: Colours, strength: float) -> Bytes:
-    """A delta (h, w, 3) of the work size on a picture (H, W, 3): a quick `composite`.
-
-    In whole levels of 255, which no eye sees and nothing is carried on from.
-    """
-    if strength == 0:
-        return pixels
-    high, wide = pixels.shape[:2]
-    change = np.round(delta * np.float32(255 * strength)).astype(np.int16)
-    if change.shape[:2] != (high, wide):
-        change = cv2.resize(change, (wide, high), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(cv2.add(pixels, change, dtype=cv2.CV_8U), np.uint8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from streamdream.frame import Size, interleaved
-from streamdream.motion import Colours, FloatMap, FlowMap, Movement
+from streamdream.frame import Size, interleaved, planes
+from streamdream.motion import FloatMap, FlowMap, Movement, Vectors
 
 
 class Trail:
@@ -21,12 +21,13 @@ class Trail:
         self.size = size
         self.flow: FlowMap = np.zeros((*size, 2), np.float32)
         self.trust: FloatMap = np.ones(size, np.float32)
-        self.still = True
+        self.still, self.steps = True, 0
         self._x = np.arange(size[1], dtype=np.float32)
         self._y = np.arange(size[0], dtype=np.float32)[:, None]
 
     def follow(self, movement: Movement) -> None:
         """Go on by one movement; one over a cut leads nowhere."""
+        self.steps += 1
         if movement.cut:
             self.trust = np.zeros(self.size, np.float32)
             return
@@ -49,18 +50,24 @@ class Trail:
         other.flow = np.asarray(flow * scale, np.float32)
         trust = cv2.resize(self.trust, (wide, high), interpolation=cv2.INTER_LINEAR)
         other.trust, other.still = np.asarray(trust, np.float32), self.still
+        other.steps = self.steps
         return other
 
-    def carried(self, delta: Colours) -> Colours:
-        """A delta (h, w, 3) of that moment where its things are now, 0 where nobody knows.
+    @property
+    def movement(self) -> Movement:
+        """All of it as one, from now back to that moment."""
+        return Movement(planes(self.flow), planes(self.trust[..., None]))
+
+    def carried(self, layer: Vectors) -> Vectors:
+        """A layer (h, w, c) of that moment where its things are now, 0 where nobody knows.
 
         Bicubic, and with the benefit of the doubt where trust was lost bit by bit: this is only
         looked at, and never carried on.
         """
         if self.still:
-            return delta * self._shown_trust()[..., None]
+            return layer * self._shown_trust()[..., None]
         x, y = self.flow[..., 0] + self._x, self.flow[..., 1] + self._y
-        moved = cv2.remap(delta, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(layer, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(moved, np.float32) * self._shown_trust()[..., None]
 
     def _shown_trust(self) -> FloatMap:

@@ -30,6 +30,7 @@ NUDGE = 0.05  # of a slider, by a key
 NUDGES = {
     "up": ("strength", NUDGE), "down": ("strength", -NUDGE),
     "right": ("layers", 1.0), "left": ("layers", -1.0),
+    "page down": ("style", 1.0), "page up": ("style", -1.0),
 }  # fmt: skip
 INK, SHADE, RED = (235, 235, 235), (0, 0, 0, 150), (230, 40, 40)
 SAID = ("tap", "reset", "view", "snapshot", "pause", "freeze", "learn")  # else it is seen

@@ -10,7 +10,7 @@ const PACE = 100; // ms between two messages while a slider moves
 const PATIENCE = 4000; // ms for an answer
 const SURE = 4000; // ms in which the end is confirmed
 const READ = 5000; // ms for which news stays in view
-const MAIN = ["strength", "layers"]; // controls above all others
+const MAIN = ["strength", "layers", "style"]; // controls above all others
 const EXPERT = [
   "octaves", "octave-scale", "steps", "warm-steps", "step-size", "jitter", "seed", "work-size",
   "flow", "memory",

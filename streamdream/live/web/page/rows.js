@@ -137,7 +137,9 @@ export class Row {
   }
 
   choice() {
-    const options = this.control.choices.map((choice) => make("option", { value: choice }, choice));
+    const options = this.control.choices.map(
+      (choice) => make("option", { value: choice }, choice || "none"),
+    );
     const select = make("select", this.described({ id: this.id, className: "wide" }), ...options);
     select.addEventListener("change", () => this.send(select.value));
     this.inputs = [select];
