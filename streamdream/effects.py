@@ -56,7 +56,8 @@ def _painter(
         from streamdream.style.trained import Trained
 
         trained = Trained(device, precision, [style.name for style in styles])
-        return Forward(trained, trained.kind == "style", steady=False)
+        # A dream that was trained holds still only half: it would rather be a better one.
+        return Forward(trained, trained.kind == "style", steady=trained.kind == "dream")
     from streamdream.style.lite import load
 
     return Forward(load(styles[0].kind, device, precision))

@@ -245,7 +245,7 @@ def write_all(
         # PyTorch says so on the CPU with a RuntimeError that nothing but its words tells.
         if type(fault) is RuntimeError and "allocate memory" not in str(fault):
             raise
-        cure = "use a smaller --tile or --work-size"
+        cure = "use a smaller --work-size, or --tile for a dream"
         raise ModelError("memory", f"there is not enough ({device})", cure) from None
     outcome.seconds = time.perf_counter() - began
     return outcome

@@ -336,7 +336,7 @@ def test_a_cut_drops_what_is_made_and_what_is_lined_up(begun: Begun) -> None:
 @pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_layer_is_what_files_get(strength: float, masked: bool, tmp_path: Path) -> None:
-    given: dict[str, object] = {"strength": strength, "dream_mix": 0.6}
+    given: dict[str, object] = {"strength": strength, "dream_mix": 0.6, "style": "scream"}
     if masked:
         mask = np.zeros((H, W), np.uint8)
         mask[:, : W // 2] = 255
@@ -428,11 +428,11 @@ def test_networks_that_paint_and_networks_that_dream_are_not_one_chain(tmp_path:
     keys = []
     for kind in ("style", "dream"):
         path = tmp_path / f"{kind}.safetensors"
-        save_network(path, Network(4), NetworkCard(kind, 4, "noise", 1))  # type: ignore[arg-type]
+        save_network(path, Network(kind, 4), NetworkCard(kind, 4, "noise", 1))  # type: ignore[arg-type]
         keys.append(key_of(LiveOptions.model_validate({"style": str(path)})))
     assert keys[0] != keys[1]
     other = tmp_path / "other.safetensors"
-    save_network(other, Network(4), NetworkCard("style", 4, "noise", 1))
+    save_network(other, Network("style", 4), NetworkCard("style", 4, "noise", 1))
     assert key_of(LiveOptions.model_validate({"style": str(other)})) == keys[0]
     wild = LiveOptions.model_validate({"style": "lite:3*0.3,lite:4*0.7", "model": "vgg19"})
     assert key_of(wild) == key_of(LiveOptions.model_validate({"style": "lite:7"}))

@@ -17,13 +17,16 @@ from PIL import Image as Pictures
 
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
-from streamdream.errors import Error
+from streamdream.effects import effects_of
+from streamdream.errors import Error, ModelError
 from streamdream.frame import Frame, Image, interleaved, planes, resize, to_image, to_pixels
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
-from streamdream.pipeline import redraw
+from streamdream.pipeline import Carried, redraw
 from streamdream.run import dream_file
 from streamdream.settings import build
+from streamdream.style import paintings
+from streamdream.style.cards import read_card
 from streamdream.style.colours import painted_on, recoloured
 from streamdream.style.losses import (
     CONTENT_LAYERS,
@@ -34,8 +37,9 @@ from streamdream.style.losses import (
     temporal_loss,
     total_variation,
 )
-from streamdream.style.named import check_styles
+from streamdream.style.named import check_styles, shipped
 from streamdream.style.optimised import Goal, Optimised, Wanted, descend
+from streamdream.style.trained import SHIPPED, check, mixed
 
 
 def waves(size: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -300,6 +304,72 @@ def test_a_file_is_painted_with_its_sound_and_look_recorded(
         assert any(s.type == "audio" for s in source.companions.streams)
 
 
+def test_networks_that_come_along_are_those_meant(tmp_path: Path) -> None:
+    assert shipped().keys() == SHIPPED.keys()
+    for name, path in shipped().items():
+        check(path, SHIPPED[name])
+        assert path.stat().st_size < 3 * 2**20
+        assert read_card(path).trained_on
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(shipped()["scream"].read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match="SHA-256"):
+        check(other, SHIPPED["scream"])
+
+
+def painted_by(name: str, photo: Image) -> Image:
+    (effect,) = effects_of(build({"style": name}), torch.device("cpu"))
+    nothing = Carried(torch.zeros_like(photo), torch.zeros_like(photo[:1]))
+    (picture,) = effect(photo, nothing, build({"style": name}), 0)
+    return picture()
+
+
+def test_trained_paintings_have_colours_of_their_own(photo: Image) -> None:
+    night, scream = (painted_by(name, photo) for name in ("starry-night", "scream"))
+    assert float(night[2].mean() - night[0].mean()) > 0.05  # blue
+    assert float(scream[0].mean() - scream[2].mean()) > 0.1  # red
+    for painting in (night, scream):
+        grey = np.corrcoef(painting.mean(0).ravel(), photo.mean(0).ravel())
+        assert grey[0, 1] > 0.4  # and show what is there
+
+
+def test_a_trained_dream_is_one(lite0: Backbone, photo: Image) -> None:
+    result = painted_by("creatures", photo)
+    gained = Dream(lite0).response(photo, result, build({"layers": "block9"}))
+    noise = (photo + (result - photo).std() * torch.randn_like(photo)).clamp(0, 1)
+    assert float(gained) > 0.1
+    assert float(gained) > float(Dream(lite0).response(photo, noise, build({"layers": "block9"})))
+
+
+@pytest.mark.parametrize("name", ["starry-night", "creatures"])
+def test_a_trained_network_holds_still_by_itself(name: str) -> None:
+    """Judged with the true flow of the sample clip."""
+    frames = [Frame(make_clip.render(10 + n), Fraction(n, 24), n) for n in range(6)]
+    found = []
+    for memory in (0.0, 3.0):
+        options = build({"style": name, "work_size": 120, "memory": memory})
+        effects = effects_of(options, torch.device("cpu"))
+        results = list(redraw(frames, options, effects, OpticalFlow()))
+        found.append(mean_error([r.pixels for r in results]))
+    source = mean_error([f.pixels for f in frames])
+    assert found[1] - source < 0.5 * (found[0] - source)
+
+
+def test_several_networks_mix_by_weight_or_mask(photo: Image, tmp_path: Path) -> None:
+    both = [painted_by(name, photo) for name in ("starry-night", "scream")]
+    mean = painted_by("starry-night*0.25,scream*0.75", photo)
+    assert torch.allclose(mean, 0.25 * both[0] + 0.75 * both[1], atol=1e-4)
+    names = []
+    for side in ("left", "right"):
+        mask = np.zeros((120, 160), np.uint8)
+        mask[:, slice(0, 80) if side == "left" else slice(80, 160)] = 255
+        Pictures.fromarray(mask).save(tmp_path / f"{side}.png")
+        names.append(str(tmp_path / f"{side}.png"))
+    options = build({"style": "starry-night,scream", "style_mask": names})
+    found = mixed(both, None, options)
+    assert torch.allclose(found[..., :80], both[0][..., :80], atol=1e-3)
+    assert torch.allclose(found[..., 80:], both[1][..., 80:], atol=1e-3)
+
+
 Make = Callable[[Path], dict[str, object]]
 
 
@@ -319,6 +389,49 @@ def three_masks(folder: Path) -> dict[str, object]:
     return {"style": a, "style_mask": [a, a, a]}
 
 
+def two_masks(folder: Path) -> str:
+    Pictures.fromarray(waves()).save(folder / "a.png")
+    return f"{folder / 'a.png'},{folder / 'a.png'}"
+
+
+def changing_masks(folder: Path) -> dict[str, object]:
+    return {"style": "0: scream, 2: starry-night", "style_mask": two_masks(folder)}
+
+
+def masks_of_nothing(folder: Path) -> dict[str, object]:
+    return {"style": "scream,starry-night*0", "style_mask": two_masks(folder)}
+
+
+def test_a_damaged_painting_is_refused(tmp_path: Path, photo: Image) -> None:
+    whole, part = tmp_path / "whole.jpg", tmp_path / "part.jpg"
+    Pictures.fromarray(to_pixels(photo)).save(whole, quality=95)
+    part.write_bytes(whole.read_bytes()[:3000])
+    with pytest.raises(Error, match=r"part\.jpg"):
+        paintings.painting(part)
+
+
+def test_a_trained_dream_stays_within_its_mask(tmp_path: Path) -> None:
+    mask = np.zeros((360, 640), np.uint8)
+    mask[:, :320] = 255
+    Pictures.fromarray(mask).save(tmp_path / "mask.png")
+    options = build({"style": "creatures", "style_mask": str(tmp_path / "mask.png")})
+    frame = Frame(make_clip.render(0), Fraction(0), 0)
+    effects = effects_of(options, torch.device("cpu"))
+    (result,) = redraw([frame], options, effects, OpticalFlow())
+    assert np.array_equal(result.pixels[:, 324:], frame.pixels[:, 324:])
+    assert not np.array_equal(result.pixels[:, :316], frame.pixels[:, :316])
+
+
+def test_memory_counts_for_trained_networks() -> None:
+    frames = [Frame(make_clip.render(10 + n), Fraction(n, 24), n) for n in range(3)]
+    last = []
+    for memory in (0.02, 3.0):
+        options = build({"style": "scream", "work_size": 90, "memory": memory})
+        effects = effects_of(options, torch.device("cpu"))
+        last.append(list(redraw(frames, options, effects, OpticalFlow()))[-1].pixels)
+    assert not np.array_equal(*last)
+
+
 WRONG: dict[str, tuple[Make, str, int]] = {
     "missing": (lambda f: {"style": str(f / "none.jpg")}, "no such file", 3),
     "no name": (lambda f: {"style": "zebra"}, "no style of that name", 2),
@@ -326,6 +439,18 @@ WRONG: dict[str, tuple[Make, str, int]] = {
     "text": (text_file, "is not a picture", 3),
     "small": (small_picture, "too small", 3),
     "masks": (three_masks, "3 masks for 1 styles", 2),
+    "weightless": (lambda f: {"style": "scream*0,creatures*0"}, "weighs nothing", 2),
+    "twice": (lambda f: {"style": "scream,scream*0.5"}, "names a style twice", 2),
+    "weight": (lambda f: {"style": "scream*x"}, "no weight from 0 to 1000", 2),
+    "masks of a schedule": (changing_masks, "several masks do not go with styles that", 2),
+    "mask of nothing": (masks_of_nothing, "one of them weighs nothing", 2),
+    "both": (lambda f: {"style": "scream,creatures"}, "paintings and dreams do not mix", 2),
+    "kinds": (lambda f: {"style": "scream,lite:3"}, "do not mix", 2),
+    "colours": (
+        lambda f: {"style": "creatures", "style_colours": "luminance"},
+        "is for paintings",
+        2,
+    ),
     "gatys": (lambda f: {"style": "lite:3", "style_method": "gatys"}, "needs pictures", 2),
 }
 

@@ -45,17 +45,19 @@ def layer_of(parts: Iterable[tuple[Effect, Image, Delta]], size: Size, options: 
     """
     painted: Vectors | None = None
     change = np.zeros((*size, 3), np.float32)
-    for effect, image, delta in parts:
+    cover = cover_of(options, size) if options.style else None
+    white = np.ones((*size, 1), np.float32) if cover is None else interleaved(cover)
+    for place, (effect, image, delta) in enumerate(parts):
         if not effect.replaces:
-            change += interleaved(delta)
+            # The first one is shown whole, where the mask is; what is mixed on top has a share.
+            share = np.float32(options.dream_mix) if place else white
+            change += interleaved(delta) * share
             continue
-        cover = cover_of(options, size)
-        white = np.ones((*size, 1), np.float32) if cover is None else interleaved(cover)
         colours = recoloured(image + delta, image, options.style_colours)
         painted = np.concatenate((interleaved(colours).clip(0, 1) * white, white), 2)
     if painted is None:
         return change
-    painted[..., :3] += change * np.float32(options.dream_mix)
+    painted[..., :3] += change
     return painted
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdream.frame import Image, Mask, Pixels, Resized, interleaved, white
+from streamdream.frame import Image, Mask, Pixels, Resized, composite, interleaved, white
 from streamdream.options import Look
 from streamdream.style.paintings import mask_of
 
@@ -45,6 +45,15 @@ def painted_on(pixels: Pixels, image: Resized, delta: Resized, options: Look) ->
         share = interleaved(cover) * np.float32(share)
     mixed = source + (found - source) * share
     return np.round(mixed.clip(0, 1) * most).astype(pixels.dtype)
+
+
+def dreamed_on(pixels: Pixels, delta: Resized, options: Look) -> Pixels:
+    """Full-size pixels (H, W, 3) with a trained dream added, where the options' mask is white."""
+    found = composite(pixels, delta, options.strength)
+    if (cover := cover_of(options, (pixels.shape[0], pixels.shape[1]))) is None:
+        return found
+    mixed = pixels + (found.astype(np.float32) - pixels) * interleaved(cover)
+    return np.round(mixed).astype(pixels.dtype)
 
 
 def cover_of(options: Look, size: tuple[int, int]) -> Mask | None:

@@ -25,14 +25,13 @@ from streamdream.frame import (
     Planes,
     Resized,
     Size,
-    composite,
     interleaved,
     planes,
     resize,
 )
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import Carried, Picture
-from streamdream.style.colours import painted_on
+from streamdream.style.colours import dreamed_on, painted_on
 
 SHORTER = 15  # the mean's time constant is so much shorter than `memory`: 0.2 s of 3 s
 BANDS = 3  # whose contrast is held: strokes of up to 8 px
@@ -40,6 +39,8 @@ CELL = 8  # px, that contrast is measured over
 GAIN = 1.2  # of a band, at most; or places where nothing agrees grow a texture of their own
 APART = 0.1  # between two blurred paintings, of 1; beyond, they show different things
 SOME = 1e-5  # of contrast squared; less is nothing
+MOST = 4096  # px; a frame is not painted larger than that either way
+SHORTEST = 1e-3  # s
 FAINT = 0.05  # trust below which nothing is carried
 
 
@@ -59,7 +60,8 @@ class Painter(Protocol):
 class Forward:
     """The effect around a painter: one pass a frame, held still by `steadied`.
 
-    `options.memory` is how long strokes stay, and 0 the bare painter.
+    `options.memory` is how long strokes stay, and 0 the bare painter. One that holds its strokes
+    by itself trusts what was carried the less, the shorter the memory.
     """
 
     def __init__(self, painter: Painter, replaces: bool = True, steady: bool = True) -> None:
@@ -80,11 +82,13 @@ class Forward:
         """Yield the painting, once."""
         before = image + carried.delta
         trust = torch.zeros_like(image[:1]) if carried.trust is None else carried.trust
-        result = self._painted(image, before, trust, options)
+        kept = trust
+        if carried.trust is not None and not self._steady:
+            kept = trust * math.exp(-carried.elapsed / max(options.memory, SHORTEST))
+        result = self._painted(image, before, kept, options)
         if carried.trust is not None and self._steady and options.memory > 0:
-            fade = 1.0 if self.replaces else math.exp(-carried.elapsed / options.memory)
             # At the rims of what is trusted the delta is fainter: there must be no source in it.
-            last = image + carried.delta / (trust * fade).clamp_min(FAINT)
+            last = image + carried.delta / trust.clamp_min(FAINT)
             share = 1 - math.exp(-carried.elapsed * SHORTER / options.memory)
             result = steadied(result, last, trust, share)
         yield result.clone
@@ -96,12 +100,13 @@ class Forward:
         """Full-size pixels (H, W, 3) with the painting `image + delta` on them."""
         if self.replaces:
             return painted_on(pixels, image, delta, options)
-        return composite(pixels, delta, options.strength)
+        return dreamed_on(pixels, delta, options)
 
     def _painted(self, image: Image, before: Image, trust: Mask, options: Look) -> Image:
         """What is painted, with strokes of `style_scale`: at another size, then resized."""
         size = _size(image)
-        high, wide = (max(SMALLEST, round(side / options.style_scale)) for side in size)
+        scale = max(options.style_scale, max(size) / MOST)
+        high, wide = (max(SMALLEST, round(side / scale)) for side in size)
         given = [resize(each, (high, wide)) for each in (image, before, trust)]
         found = self.painter(given[0].clamp(0, 1), given[1], given[2].clamp(0, 1), options)
         return resize(found, size).clamp(0, 1)

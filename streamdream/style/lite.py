@@ -129,7 +129,8 @@ class Predictor:
 class Lite:
     """The painter: one network in any mixture of its styles.
 
-    A `style_weight` below 1 leaves more of the picture as it is; above 1 it counts as 1.
+    A `style_weight` below 1 leaves more of the picture as it is; above 1 the change that the
+    painting is gets larger.
     """
 
     def __init__(
@@ -158,10 +159,10 @@ class Lite:
         return found / covered
 
     def _painted(self, image: Image, style: Vector, weight: float) -> Image:
-        if weight >= 1:
+        if weight == 1:
             return self._transformer(image, style)
-        if self._own is None:
-            return image + (self._transformer(image, style) - image) * weight
+        if weight > 1 or self._own is None:
+            return (image + (self._transformer(image, style) - image) * weight).clamp(0, 1)
         own = self._own(image)
         return self._transformer(image, own + (style - own) * weight)
 

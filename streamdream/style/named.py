@@ -5,7 +5,7 @@ This module imports neither torch nor OpenCV, so that a name that is wrong is an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -48,17 +48,47 @@ def named(text: str) -> Named:
         return Named("network", text, ready[text])
     path = Path(text)
     if not path.exists() and not path.suffix and "/" not in text and "\\" not in text:
-        cure = near(text, tuple(ready), "styles") if ready else "name a picture"
+        cure = f"{near(text, tuple(ready), 'styles')}; or name a picture"
         raise OptionError(f"--style {text}", "no such file, and no style of that name", cure)
     check_file(path)
     return Named("network" if path.suffix == ENDING else "picture", text, path)
 
 
-def styles_of(options: Painted) -> tuple[Named, ...]:
-    """All styles that the options name, now or in a schedule; raises as `named`."""
+def sets_of(options: Painted) -> tuple[Mapping[str, float], ...]:
+    """The sets of styles that follow each other, by name with their weights; one without schedule.
+
+    Raises OptionError where one weighs nothing, or names a style twice.
+    """
     schedule = options.schedules.get("style")
-    texts: Iterable[str] = options.style if schedule is None else schedule.layers
-    return tuple(named(name) for name in dict.fromkeys(parted(text)[0] for text in texts))
+    if schedule is not None:
+        keys = (key.value for key in schedule.keys)
+        found = tuple(dict(value) for value in keys if isinstance(value, Mapping))
+    elif options.style:
+        pairs = [_weighed(text) for text in options.style]
+        found = (dict(pairs),)
+        if len(found[0]) < len(pairs):
+            raise OptionError(f"--style {','.join(options.style)}", "names a style twice")
+    else:
+        return ()
+    for weights in found:
+        if not any(weights.values()):
+            typed = ",".join(weights)
+            raise OptionError(f"--style {typed}", "weighs nothing", "let one be above 0")
+    return found
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    try:
+        return parted(text)
+    except ValueError:
+        cure = "write it as a.jpg*0.4; a path has no * and no comma"
+        raise OptionError(f"--style {text}", "has no weight from 0 to 1000", cure) from None
+
+
+def styles_of(options: Painted) -> tuple[Named, ...]:
+    """All styles that the options name, now or in a schedule; raises as `sets_of` and `named`."""
+    names = dict.fromkeys(name for weights in sets_of(options) for name in weights)
+    return tuple(named(name) for name in names)
 
 
 def files_of(options: Painted) -> tuple[Path, ...]:
@@ -80,20 +110,37 @@ def check_styles(options: Painted) -> None:
     method = options.style_method
     if method == "gatys" and kinds != {"picture"}:
         raise OptionError("--style-method gatys", "needs pictures as styles", "leave it out")
-    if len(options.style_mask) not in (0, 1, len(styles)):
-        told = f"{len(options.style_mask)} masks for {len(styles)} styles"
-        raise OptionError("--style-mask", told, "give one for all, or one for each")
+    check_masks(options)
     for style in styles:
         if style.kind == "picture" and style.path is not None:
             check_picture(style.path, "--style")
     networks = {read_card(s.path).kind for s in styles if s.kind == "network" and s.path}
     if len(networks) > 1:
         raise OptionError("--style", "paintings and dreams do not mix", "use --dream-mix")
+    if networks == {"dream"} and options.style_colours != "painting":
+        told = "is for paintings, and this network dreams"
+        raise OptionError(f"--style-colours {options.style_colours}", told, "leave it out")
     for mask in options.style_mask:
         check_file(Path(mask))
         check_picture(Path(mask), "--style-mask", least=1)
     if kinds == {"lite"} or (method == "fast" and kinds == {"picture"}):
         check_installed()
+
+
+def check_masks(options: Painted) -> None:
+    """Raise OptionError if masks and styles do not go together."""
+    sets, count = sets_of(options), len(options.style_mask)
+    if not sets or count in (0, 1):
+        return
+    first, *others = sets
+    if others:
+        told = "several masks do not go with styles that change"
+        raise OptionError("--style-mask", told, "give one for all")
+    if count != len(first):
+        told = f"{count} masks for {len(first)} styles"
+        raise OptionError("--style-mask", told, "give one for all, or one for each")
+    if not all(first.values()):
+        raise OptionError("--style", "one of them weighs nothing", "leave it and its mask out")
 
 
 def check_picture(path: Path, option: str, least: int = LEAST) -> None:

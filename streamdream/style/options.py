@@ -8,11 +8,21 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from streamdream.moving import Moving
-from streamdream.reactions import Texts
 from streamdream.values import AS_WRITTEN, Layers, moves, slides
+
+
+def _named(value: object) -> object:
+    """Paths, several in a text with commas between."""
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        return value
+    return tuple(path.strip() for text in texts for path in text.split(",") if path.strip())
+
+
+Pictures = Annotated[tuple[str, ...], BeforeValidator(_named)]
 
 STYLE = Group(
     "Style",
@@ -50,7 +60,8 @@ class Painted(Moving):
         ge=0.1,
         le=8,
         json_schema_extra=moves(0.25, 2),
-        description="Size of its strokes: at 1 the painting is as large as the picture.",
+        description="Size of its strokes: at 1 the painting is as large as the picture. "
+        "Networks paint a smaller picture for larger strokes, a larger one for smaller.",
     )
     style_colours: Annotated[
         Literal["painting", "luminance", "covariance", "histogram"], Parameter(group=STYLE)
@@ -61,11 +72,11 @@ class Painted(Moving):
         "the painted colours turned into the source's (by covariance or histogram).",
     )
     style_mask: Annotated[
-        Texts, Parameter(group=STYLE, metavar="PICTURE", negative=(), show_default=False)
+        Pictures, Parameter(group=STYLE, metavar="PICTURE", negative=(), show_default=False)
     ] = Field(
         default=(),
         description="Paint where this picture is white; with several styles one for each, in "
-        "their order.",
+        "their order, as left.png,right.png.",
     )
     style_steps: Annotated[int, Parameter(group=STYLE, **AS_WRITTEN)] = Field(
         default=60,

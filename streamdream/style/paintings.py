@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from streamdream.frame import Image, Mask, Size, eight_bits, on_black, planes, resize
+from streamdream.info import Reading
 from streamdream.sources import VideoSource
 
 MOST = 2048  # px; of a larger painting nobody sees more
@@ -18,8 +19,8 @@ MOST = 2048  # px; of a larger painting nobody sees more
 
 @lru_cache(maxsize=16)
 def painting(path: Path) -> Image:
-    """The picture of a file (3, h, w), upright, in sRGB; raises SourceError."""
-    with VideoSource(path, frames=1) as source:
+    """The picture of a file (3, h, w), upright, in sRGB; raises SourceError, also for damage."""
+    with VideoSource(path, frames=1, reading=Reading(strict=True)) as source:
         pixels = eight_bits(on_black(next(iter(source))))
     scale = min(1.0, MOST / max(pixels.shape[:2]))
     if scale < 1:

@@ -12,12 +12,15 @@ from streamdream.errors import ModelError
 from streamdream.frame import Image, Mask, Size
 from streamdream.models import weighed
 from streamdream.options import Look
-from streamdream.style.cards import read_card
 from streamdream.style.named import named
 from streamdream.style.network import Network, load_network
 from streamdream.style.paintings import mask_of
 
-SHIPPED: dict[str, str] = {}
+SHIPPED: dict[str, str] = {
+    "creatures": "49674d1f15b3ab6efe1f5dd8c13ae660b0ab392a559e92e4ac5c0a8a9886d2f0",
+    "scream": "64ef4b3c39ce95cde514c8c7f1faea23c45c84e37b772b5b66afbb8c9af7fa9e",
+    "starry-night": "b77dd7fb6f38d7a6174c6e2a273458b796976531c29085a4abfa37dd6971cc50",
+}
 """The SHA-256 of the networks that come with the package, by name."""
 
 
@@ -30,7 +33,7 @@ class Trained:
         self._networks: dict[str, Network] = {}
         for name in names:
             self._network(name)
-        self.kind = read_card(_path(names[0])).kind
+        self.kind = self._network(names[0]).kind
 
     def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
         """The next result (3, h, w); of several networks the mean by weight, or by mask."""

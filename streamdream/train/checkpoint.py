@@ -45,8 +45,8 @@ class Progress:
         facts = read_facts(path, FORMAT)
         if facts is None:
             raise SourceError(path, "is not a checkpoint")
-        _check_alike(path, facts, lesson)
         try:
+            _check_alike(path, facts, lesson)
             found = load_file(path)
             self.step, self.seconds = int(facts["step"]), float(facts["seconds"])
             for name in ("network", "average"):
@@ -59,7 +59,9 @@ class Progress:
                     moment: _placed(found[f"adam.{i}.{moment}"], moment, parameter)
                     for moment in MOMENTS
                 }
-        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as fault:
+        except (
+            SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError
+        ) as fault:  # fmt: skip
             raise SourceError(path, f"is damaged: {words(fault)}", "train anew") from None
 
     def _tensors(self) -> dict[str, Tensor]:

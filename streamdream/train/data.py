@@ -188,7 +188,7 @@ def _picture(pictures: Pictures, rng: np.random.Generator, crop: int) -> np.ndar
         if pixels is not None:
             break
     else:
-        raise SourceError("--data", "hardly any of its pictures can be decoded")
+        raise SourceError("--data", "hardly any of its pictures can be decoded", "give others")
     h, w = pixels.shape[:2]
     least = max(crop / min(h, w), 1e-6)
     most = max(least, min(1.0, 2.2 * crop / min(h, w)))
