@@ -174,10 +174,11 @@ class Look(Painted):
             description="Optical flow that carries the dream along.",
         )
     )
-    recall: Annotated[float, Parameter(group=COHERENCE)] = Field(
+    recall: Annotated[float, Parameter(group=COHERENCE, **AS_WRITTEN)] = Field(
         default=0.0,
         ge=0,
         le=60,
+        json_schema_extra=moves(),
         description="Look so many seconds back for what was hidden for a while, and give it back "
         "the look that it had. Takes memory and time; 0 does not.",
     )

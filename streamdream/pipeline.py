@@ -227,7 +227,7 @@ def views(
     """
     before: Image | None = None
     size: tuple[int, ...] = ()
-    back = Lookback(motion, options.recall)
+    back = Lookback(motion)
     for number, frame in enumerate(frames):
         if frame.pixels.shape != size:
             before, size = None, frame.pixels.shape
@@ -236,7 +236,7 @@ def views(
         movement = None
         if before is not None and now.memory > 0:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
-        older = back(number, frame.time, image, movement)
+        older = back(number, frame.time, image, movement, now.recall)
         oldest = number if back.oldest is None else back.oldest
         yield View(frame, image, movement, number, older, oldest)
         before = image

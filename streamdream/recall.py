@@ -29,12 +29,12 @@ class Older:
 class Lookback:
     """Finds how frames moved since a while ago.
 
-    It holds the pictures of so many `seconds`, at work size, and forgets them at a cut.
+    It holds the pictures of so many seconds, at work size, and forgets them at a cut.
     """
 
-    def __init__(self, motion: Motion, seconds: float) -> None:
-        """Look back so many seconds; 0 is not at all."""
-        self._motion, self._seconds = motion, Fraction(seconds)
+    def __init__(self, motion: Motion) -> None:
+        """Look back with this motion."""
+        self._motion = motion
         self._kept: deque[tuple[int, Fraction, Image]] = deque()
 
     @property
@@ -43,20 +43,30 @@ class Lookback:
         return self._kept[0][0] if self._kept else None
 
     def __call__(
-        self, number: int, time: Fraction, image: Image, movement: Movement | None
+        self,
+        number: int,
+        time: Fraction,
+        image: Image,
+        movement: Movement | None,
+        seconds: float,
     ) -> tuple[Older, ...]:
-        """The movements of a view to older ones, the nearest first; none if it is not needed."""
-        if self._seconds <= 0:
+        """The movements of a view to older ones, the nearest first; none if it is not needed.
+
+        It is looked back so many `seconds`; 0 is not at all.
+        """
+        if seconds <= 0:
+            self._kept.clear()
             return ()
+        furthest = Fraction(seconds)
         resized = bool(self._kept) and self._kept[-1][2].shape != image.shape
         if movement is None or movement.cut or resized:
             self._kept.clear()
-        while self._kept and not time - self._seconds <= self._kept[0][1] < time:
+        while self._kept and not time - furthest <= self._kept[0][1] < time:
             self._kept.popleft()
         found: dict[int, Older] = {}
         if movement is not None and 1 - float(movement.trust.mean()) > NEW_FROM:
             for part in PARTS:
-                wanted = time - part * self._seconds
+                wanted = time - part * furthest
                 early = [kept for kept in list(self._kept)[:-1] if kept[1] <= wanted]
                 for then, _, before in early[-1:]:
                     if then not in found:

@@ -317,7 +317,7 @@ def test_too_little_memory_is_told_and_keeps_what_was_done(
 
     monkeypatch.setattr(Dream, "__call__", dreaming)
     monkeypatch.setattr(Dream, "response", lambda *_: torch.tensor(1.0))
-    with pytest.raises(ModelError, match=r"not enough \(cpu\); use a smaller --tile"):
+    with pytest.raises(ModelError, match=r"not enough \(cpu\); use a smaller --work-size"):
         dream_file(film, tmp_path / "out.mkv", QUICK)
     assert calls == [0, 1, 2, 3, 4, 5]
     assert [p.name for p in tmp_path.iterdir()] == ["out.part.mkv"]
