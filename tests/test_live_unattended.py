@@ -184,8 +184,10 @@ def test_a_command_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 
 
 SUPERVISOR = """
+import signal
 import sys
 from streamdream.live.watchdog import supervise
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests by nohup ignores it
 sys.exit(supervise(sys.argv[1:], lambda text: print(text, flush=True)))
 """
 
