@@ -220,9 +220,8 @@ def main() -> None:
     other.add_argument("--sheet", type=Path)
     other.add_argument("--options", nargs="*", default=[], metavar="option=value")
     arguments = parser.parse_args()
-    arguments.options = dict(
-        one.replace("-", "_", one.count("-")).split("=", 1) for one in arguments.options
-    )
+    given = (option.split("=", 1) for option in arguments.options)
+    arguments.options = {name.replace("-", "_"): value for name, value in given}
     sys.exit(0 if arguments.run(arguments) else 1)
 
 
