@@ -28,6 +28,7 @@ from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
 from streamdream.zoom.commands import zoom
 
@@ -82,9 +83,10 @@ def dream(
     songs = () if chosen.audio is None else (chosen.audio,)
     for song in songs:
         check_file(song)
+    check_styles(chosen)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
-        check_target(output, (*given_source.all_files, *songs), chosen.overwrite)
+        check_target(output, (*given_source.all_files, *songs, *files_of(chosen)), chosen.overwrite)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

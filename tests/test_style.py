@@ -39,7 +39,8 @@ from streamdream.style.losses import (
 )
 from streamdream.style.named import check_styles, shipped
 from streamdream.style.optimised import Goal, Optimised, Wanted, descend
-from streamdream.style.trained import SHIPPED, check, mixed
+from streamdream.style.paintings import mixed
+from streamdream.style.trained import SHIPPED, check
 
 
 def waves(size: tuple[int, int] = (96, 128)) -> np.ndarray:

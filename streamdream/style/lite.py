@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from streamdream.errors import ModelError, words
-from streamdream.frame import Image, Mask, Size, interleaved, resize
+from streamdream.frame import Image, Mask, interleaved, resize
 from streamdream.models import weighed
 from streamdream.options import Look
 from streamdream.style.lite_files import (
@@ -31,7 +30,7 @@ from streamdream.style.lite_files import (
     read,
 )
 from streamdream.style.named import LITE, named
-from streamdream.style.paintings import mask_of, painting
+from streamdream.style.paintings import mixed, painting
 
 __all__ = ["Lite", "Predictor", "check_installed", "load"]
 
@@ -148,15 +147,10 @@ class Lite:
         names, weights = weighed(options.style)
         shares = torch.tensor(weights or (1.0,) * len(names))
         styles = torch.stack([self._style_of(name) for name in names])
-        size: Size = image.shape[-2], image.shape[-1]
         if len(options.style_mask) != len(names) or len(names) == 1:
             return self._painted(image, shares @ styles / shares.sum(), options.style_weight)
-        found, covered = torch.zeros_like(image), torch.full_like(image[:1], 1e-6)
-        for style, share, mask in zip(styles, shares, options.style_mask, strict=True):
-            cover = mask_of(Path(mask), size).to(image.device) * float(share) + 1e-6
-            found += cover * self._painted(image, style, options.style_weight)
-            covered += cover
-        return found / covered
+        painted = [self._painted(image, style, options.style_weight) for style in styles]
+        return mixed(painted, weights, options)
 
     def _painted(self, image: Image, style: Vector, weight: float) -> Image:
         if weight == 1:

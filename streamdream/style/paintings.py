@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from streamdream.frame import Image, Mask, Size, eight_bits, on_black, planes, resize
 from streamdream.info import Reading
+from streamdream.options import Look
 from streamdream.sources import VideoSource
 
 MOST = 2048  # px; of a larger painting nobody sees more
@@ -45,3 +47,15 @@ def mask_of(path: Path, size: Size) -> Mask:
     image = painting(path)
     weights = torch.tensor([0.2126, 0.7152, 0.0722]).view(3, 1, 1)
     return resize((image * weights).sum(0, keepdim=True), size).clamp(0, 1)
+
+
+def mixed(painted: Sequence[Image], weights: Sequence[float] | None, options: Look) -> Image:
+    """Several paintings (3, h, w) of a picture as one: each where its mask is, or the mean."""
+    size: Size = painted[0].shape[-2], painted[0].shape[-1]
+    shares = torch.tensor(weights or [1.0] * len(painted), device=painted[0].device).view(
+        -1, 1, 1, 1
+    )
+    if len(options.style_mask) == len(painted) > 1:
+        masks = [mask_of(Path(mask), size) for mask in options.style_mask]
+        shares = shares * torch.stack(masks).to(shares.device).clamp_min(1e-4)
+    return (torch.stack(list(painted)) * shares).sum(0) / shares.sum(0)

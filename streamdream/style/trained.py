@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from streamdream.errors import ModelError
-from streamdream.frame import Image, Mask, Size
+from streamdream.frame import Image, Mask
 from streamdream.models import weighed
 from streamdream.options import Look
 from streamdream.style.named import named
 from streamdream.style.network import Network, load_network
-from streamdream.style.paintings import mask_of
+from streamdream.style.paintings import mixed
 
 SHIPPED: dict[str, str] = {
     "creatures": "49674d1f15b3ab6efe1f5dd8c13ae660b0ab392a559e92e4ac5c0a8a9886d2f0",
@@ -64,15 +64,3 @@ def check(path: Path, sha256: str) -> None:
     if found != sha256:
         told = f"SHA-256 is {found[:16]}..., expected {sha256[:16]}..."
         raise ModelError(path, told, "pip install --force-reinstall streamdream")
-
-
-def mixed(painted: Sequence[Image], weights: Sequence[float] | None, options: Look) -> Image:
-    """Several paintings (3, h, w) of a picture as one: each where its mask is, or the mean."""
-    size: Size = painted[0].shape[-2], painted[0].shape[-1]
-    shares = torch.tensor(weights or [1.0] * len(painted), device=painted[0].device).view(
-        -1, 1, 1, 1
-    )
-    if len(options.style_mask) == len(painted) > 1:
-        masks = [mask_of(Path(mask), size) for mask in options.style_mask]
-        shares = shares * torch.stack(masks).to(shares.device).clamp_min(1e-4)
-    return (torch.stack(list(painted)) * shares).sum(0) / shares.sum(0)
