@@ -247,22 +247,6 @@ def _trust(place: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(good, (0, 0), 0.8).astype(np.float32)
 
 
-def read_painting(path: Path) -> Image:
-    """A painting (3, h, w) of at least 64 px either way; raises SourceError."""
-    try:
-        with warnings.catch_warnings(action="ignore"), Files.open(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise SourceError(path, "is too large", "make it smaller")
-            picture.draft("RGB", (2048, 2048))
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Files.DecompressionBombError):
-        raise SourceError(path, "is not a picture that can be read") from None
-    h, w = pixels.shape[:2]
-    if min(h, w) < 64:
-        raise SourceError(path, f"{w}x{h} is too small", "a painting needs 64 pixels either way")
-    return planes(np.ascontiguousarray(pixels).astype(np.float32) / 255)
-
-
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,6 +15,7 @@ from streamdream.errors import OptionError, SinkError, SourceError
 from streamdream.inputs import check_file
 from streamdream.options import OUTPUT, RUN
 from streamdream.style.cards import ENDING, WIDTHS, read_card
+from streamdream.style.named import check_picture
 from streamdream.values import Layers
 
 LESSON = Group("What is learned", sort_key=0)
@@ -23,6 +24,7 @@ NETWORK = Group("The network", sort_key=2)
 
 DEFAULT = "default"  # in place of layers: the model's own choice
 USUAL_STEPS = 2000
+LEAST = 64  # px; a painting that is smaller teaches nothing
 
 # What can differ when a training goes on: it decides how long, not what.
 FREE = {"data", "steps", "minutes", "checkpoint_every", "preview", "resume", "overwrite", "device"}
@@ -189,10 +191,12 @@ def check_lesson(painting: Path | None, options: TrainOptions) -> None:
         raise OptionError("--data", "is needed to practise on", cure)
     if painting is not None:
         check_file(painting)
+        check_picture(painting, "painting", LEAST)
     models.card(options.model).check_layers(options.layers)
     options.as_started()
     if options.preview is not None:
         check_file(options.preview)
+        check_picture(options.preview, "--preview", LEAST)
     for source in options.data:
         if not source.is_dir():
             check_file(source)

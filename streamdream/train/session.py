@@ -17,8 +17,9 @@ from streamdream.frame import Image, resize, to_pixels, work_size
 from streamdream.run import choose_device
 from streamdream.sinks import Stopped
 from streamdream.style.network import NetworkCard, save_network, write_whole
+from streamdream.style.paintings import painting as read
 from streamdream.train.checkpoint import Progress
-from streamdream.train.data import Moment, Pictures, file_hash, read_painting
+from streamdream.train.data import Moment, Pictures, file_hash
 from streamdream.train.objectives import DreamObjective, Objective, StyleObjective
 from streamdream.train.options import TrainOptions, check_lesson, check_output, checkpoint_of
 from streamdream.train.trainer import Report, begin, painted, train
@@ -80,8 +81,8 @@ def train_network(
     check_lesson(painting, options)
     check_output(output, options)
     device = choose_device(options.device)
-    picture = None if painting is None else read_painting(painting)
-    preview = None if options.preview is None else read_painting(options.preview)
+    picture = None if painting is None else read(painting)
+    preview = None if options.preview is None else read(options.preview)
     pictures = Pictures(options.data)
     for notice in pictures.notices:
         listener.notice(notice)
