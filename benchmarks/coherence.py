@@ -40,8 +40,8 @@ from methods import GOOGLE, OURS, REFERENCE, ROWS, Counted, Method, Row, lines, 
 
 from streamdream import backbone
 from streamdream.backbone import Backbone
-from streamdream.frame import Frame, to_image
-from streamdream.motion import OpticalFlow
+from streamdream.cuts import Turn, shots, small_of
+from streamdream.frame import Frame
 from streamdream.options import Options
 from streamdream.settings import build
 from streamdream.sources import VideoSource
@@ -339,14 +339,10 @@ def steady(clip: Clip, row: Row, count: int, options: Options) -> None:
 
 def cuts(clip: Clip, options: Options) -> None:
     """List the cuts of a clip, and how alike and strong the dream is after each."""
-    motion, before, found = OpticalFlow(options.flow), None, []
     with clip.open() as source:
         frames = list(source)
-    for frame in frames:
-        image = to_image(frame.pixels, lines(frame, options))
-        if before is not None and motion.between(image, before).cut:
-            found.append(frame.index)
-        before = image
+    begun = [frame.index for frame, turn in shots(frames, small_of) if turn is Turn.BEGINS]
+    found = begun[1:]
     print(f"{clip.path.name}: {len(frames)} frames, cuts at {found or 'none'}")
     net = backbone.load(options.model)
     for cut in found:

@@ -42,7 +42,18 @@ from av.video.frame import PictureType
 from PIL import Image, ImageDraw
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamdream import backbone, colour, dream, motion, pipeline, reader, run, sources, video_sink
+from streamdream import (
+    backbone,
+    colour,
+    cuts,
+    dream,
+    motion,
+    pipeline,
+    reader,
+    run,
+    sources,
+    video_sink,
+)
 from streamdream.codecs import CODECS, CONTAINERS
 from streamdream.dream import octave_sizes
 from streamdream.info import Counts, VideoInfo
@@ -59,7 +70,7 @@ STAGES: tuple[tuple[str, object, str], ...] = (
     ("decode", reader.Reader, "pictures"),
     ("to RGB", colour.ToRGB, "__call__"),
     ("to work size", pipeline, "to_image"),
-    ("cut test", motion, "is_cut"),
+    ("cut test", cuts.Cuts, "between"),
     ("flow", motion, "estimate"),
     ("trust", motion, "trusted"),
     ("warp", pipeline, "warp"),

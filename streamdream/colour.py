@@ -18,7 +18,7 @@ from av.filter import Graph
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from streamdream.frame import Alpha, Levels, Pixels, Size
+from streamdream.frame import SMALL, Alpha, Levels, Pixels, Size, Small
 
 EXACT = (
     Interpolation.BICUBIC
@@ -223,6 +223,32 @@ class ToRGB:
                 "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
             )
         return _chained(Graph(), source, scale, self._format)
+
+
+class ToSmall:
+    """Turns decoded frames into small grey copies, as they are stored: not upright.
+
+    By swscale, straight from a video's luma: a whole picture in RGB takes much longer.
+    """
+
+    def __init__(self, colour: Colour) -> None:
+        """Prepare for frames of this `colour`."""
+        self._matrix, self._reformatter = colour.matrix, VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> Small:
+        """The copy (108, 192), averaged down, of the whole range of grey."""
+        h, w = SMALL
+        small = self._reformatter.reformat(
+            frame,
+            width=w,
+            height=h,
+            format="gray",
+            src_colorspace=self._matrix,
+            src_color_range=ColorRange.JPEG if _is_full_range(frame) else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.AREA,
+        )
+        return cast(Small, np.ascontiguousarray(small.to_ndarray()))
 
 
 def siting(decoder: str, colour: Colour, frame: av.VideoFrame) -> str | None:

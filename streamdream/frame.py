@@ -38,7 +38,10 @@ Array = Float[np.ndarray, "h w c"]
 Pixels = UInt8[np.ndarray, "h w 3"] | UInt16[np.ndarray, "h w 3"]
 Bytes = UInt8[np.ndarray, "h w 3"]
 Alpha = UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]
+Small = UInt8[np.ndarray, "108 192"]
 Size = tuple[int, int]
+
+SMALL = (108, 192)  # (h, w) of the grey copies that shots are told apart by
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Frame:
     `pixels` (h, w, 3) uint8 or uint16 RGB, upright; `time` when it is first shown, in seconds;
     `index` its number in the stream it came from, counted from 0; `duration` how long it is
     shown, in seconds, None if that is not known; `alpha` (h, w) how opaque it is, None if it
-    is wholly so.
+    is wholly so; `small` a grey copy of the whole picture (108, 192), however it was resized
+    and turned since, None if it has to be made of the pixels.
     """
 
     pixels: Pixels
@@ -56,6 +60,7 @@ class Frame:
     index: int
     duration: Fraction | None = None
     alpha: Alpha | None = None
+    small: Small | None = None
 
 
 def planes(array: Array, device: torch.device | str = "cpu") -> Planes:
@@ -76,6 +81,13 @@ def to_image(pixels: Pixels, size: Size, device: torch.device | str = "cpu") -> 
         how = cv2.INTER_AREA if h < pixels.shape[0] else cv2.INTER_CUBIC
         scaled = cv2.resize(pixels, (w, h), interpolation=how)
     return planes(scaled.astype(np.float32) * np.float32(1 / white(pixels)), device)
+
+
+def to_small(pixels: Pixels) -> Small:
+    """Pixels as a grey copy (108, 192) of the whole picture, whatever its shape."""
+    h, w = SMALL
+    scaled = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(eight_bits(scaled), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
 
 
 def white(pixels: Pixels) -> int:

@@ -26,6 +26,7 @@ from typing import Self, cast
 
 import numpy as np
 
+from streamdream.cuts import Cuts, small_of
 from streamdream.errors import OptionError, SourceError
 from streamdream.frame import Alpha, Delta, Frame, interleaved, planes, to_image, white, work_size
 from streamdream.governor import rms
@@ -280,7 +281,8 @@ def unexplained(before: Frame, now: Frame, options: Options, motion: Motion) -> 
         to_image(f.pixels, work_size(f.pixels.shape[:2], options.at(Moment(f.time, f.index)).lines))
         for f in (before, now)
     )
-    if was.shape != image.shape or (movement := motion.between(image, was)).cut:
+    apart = was.shape != image.shape or Cuts().between(small_of(now), small_of(before))
+    if apart or (movement := motion.between(image, was)).cut:
         return math.inf
     return 255 * float((warp(was, movement.flow) - image).abs().mean())
 
@@ -290,6 +292,7 @@ def mixed(one: Frame, other: Frame, share: float) -> Frame:
 
     A place counts by how opaque it is.
     """
+    one = replace(one, small=None)
     most = float(white(one.pixels))
     if one.alpha is None or other.alpha is None:
         both = one.pixels * np.float32(1 - share) + other.pixels * np.float32(share)

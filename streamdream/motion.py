@@ -1,5 +1,7 @@
 """How the picture moved between two source frames, and carrying things along with it.
 
+Whether they belong to one shot at all is told by `cuts`.
+
 Flow is measured between source frames, never between dreams: dense inverse search
 (Kroeger et al. 2016, arXiv:1603.03590) in both directions. Trust follows Sundaram, Brox and
 Keutzer (2010) with the tolerance for textureless areas of Ruder, Dosovitskiy and Brox (2018).
@@ -31,7 +33,8 @@ class Movement:
     """From a frame to the one before it.
 
     `flow` (2, h, w) is backward, in pixels; `trust` (1, h, w) says where it can be believed;
-    `cut` that the two frames do not belong to the same shot (then neither means anything).
+    `cut` that the motion knows the two frames not to belong together (then neither means
+    anything). Cuts between shots are found without it.
     """
 
     flow: Flow
@@ -70,27 +73,23 @@ class OpticalFlow:
             self._dense = cv2.DISOpticalFlow.create(preset)
             if finest is not None:
                 self._dense.setFinestScale(finest)
-        self._coarse = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def between(self, now: Image, before: Image, start: Flow | None = None) -> Movement:
         """The movement from `now` back to `before`, both images (3, h, w).
 
         It is looked for around `start` (2, h, w) where that is known, as it is between frames
-        that lie further apart: then there is no cut between them.
+        that lie further apart.
         """
         a, b = interleaved(now), interleaved(before)
         grey_a, grey_b = _grey(a), _grey(b)
-        still = np.zeros((*grey_a.shape, 2), np.float32)
+        nothing = np.zeros((*grey_a.shape, 2), np.float32)
         guess: FlowMap | tuple[float, float]
         if start is not None:
             guess, reverse = interleaved(start), -interleaved(start)
         else:
-            shift = _shift(grey_a, grey_b)
+            shift = shift_between(grey_a, grey_b)
             guess, reverse = shift, (-shift[0], -shift[1])
-            if is_cut(self._coarse, grey_a, grey_b, shift):
-                nothing = np.zeros((*grey_a.shape, 1), np.float32)
-                return Movement(planes(still, now.device), planes(nothing, now.device), cut=True)
-        back, forth = still, still
+        back, forth = nothing, nothing
         if self._dense is not None:
             back = estimate(self._dense, grey_a, grey_b, guess)
             forth = estimate(self._dense, grey_b, grey_a, reverse)
@@ -148,6 +147,16 @@ def _remap(image: Float[np.ndarray, "h w *_"], flow: FlowMap, how: int) -> Vecto
     return out.reshape(h, w, -1).astype(np.float32, copy=False)
 
 
+def carried_along(grey: FloatMap, flow: FlowMap) -> FloatMap:
+    """A grey picture (h, w) carried along a backward flow (h, w, 2), softly."""
+    return _remap(grey, flow, cv2.INTER_LINEAR)[..., 0]
+
+
+def still(image: Image) -> Movement:
+    """The movement of a picture (3, h, w) that stands still, believed everywhere."""
+    return Movement(torch.zeros_like(image[:2]), torch.ones_like(image[:1]))
+
+
 def _grey(image: Colours) -> GreyMap:
     return cv2.cvtColor((image * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.uint8)
 
@@ -168,7 +177,7 @@ SMALL = (160, 90)  # (w, h) of the copies that large shifts are looked for in
 LEAST_SHIFT = 4.0  # px of the small copy; below, the search finds its way from nothing
 
 
-def _shift(a: GreyMap, b: GreyMap) -> tuple[float, float]:
+def shift_between(a: GreyMap, b: GreyMap) -> tuple[float, float]:
     """The one shift (dx, dy) in pixels that explains most of a large movement, else (0, 0).
 
     Phase correlation. Dense inverse search loses pans of more than about 50 px without it.
@@ -181,29 +190,6 @@ def _shift(a: GreyMap, b: GreyMap) -> tuple[float, float]:
     if response < 0.05 or max(abs(dx), abs(dy)) < LEAST_SHIFT:
         return 0.0, 0.0
     return dx * a.shape[1] / SMALL[0], dy * a.shape[0] / SMALL[1]
-
-
-CUT_SIZE = (192, 108)
-CUT_RESIDUAL = 22.0  # grey levels that remain after the best motion
-CUT_NORMALISED = 0.45  # the same in units of the frames' own contrast
-
-
-def is_cut(coarse: cv2.DISOpticalFlow, a: GreyMap, b: GreyMap, shift: tuple[float, float]) -> bool:
-    """Whether the picture changed in a way that no motion explains.
-
-    Compensating the motion keeps whip pans, and normalising by contrast keeps fades, from
-    being taken for cuts.
-    """
-    small_a, small_b = (cv2.resize(g, CUT_SIZE, interpolation=cv2.INTER_AREA) for g in (a, b))
-    if float(cv2.absdiff(small_a, small_b).mean()) < CUT_RESIDUAL:
-        return False  # compensating the motion leaves no more than this
-    scaled = shift[0] * CUT_SIZE[0] / a.shape[1], shift[1] * CUT_SIZE[1] / a.shape[0]
-    flow = estimate(coarse, small_a.astype(np.uint8), small_b.astype(np.uint8), scaled)
-    now, before = small_a.astype(np.float32), small_b.astype(np.float32)
-    carried = _remap(before, flow, cv2.INTER_LINEAR)[..., 0]
-    residual = float(np.abs(carried - now).mean())
-    contrast = 0.5 * (float(now.std()) + float(before.std())) + 2.0
-    return residual >= CUT_RESIDUAL and residual / contrast >= CUT_NORMALISED
 
 
 def trusted(a: Colours, b: Colours, grey: GreyMap, back: FlowMap, forth: FlowMap) -> FloatMap:

@@ -1,6 +1,6 @@
 """READ FIRST: the journey of one frame, from the source to the sink.
 
-    source ─ pixels ─ image at work size ─ motion since the last frame       `views`, ahead
+    source ─ pixels ─ image at work size ─ shot, motion since the last frame `views`, ahead
                                               │                              of the dream
            the last result's delta ─ carried along it, trusted, faded        `carry`
                                               │
@@ -24,6 +24,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from streamdream.cuts import Turn, shots, small_of
 from streamdream.errors import ModelError
 from streamdream.frame import (
     Delta,
@@ -38,7 +39,7 @@ from streamdream.frame import (
     work_size,
 )
 from streamdream.governor import Governor, Scalar
-from streamdream.motion import Motion, Movement, warp
+from streamdream.motion import Motion, Movement, still, warp
 from streamdream.options import Look, Options
 from streamdream.recall import Lookback, Older
 from streamdream.schedule import Moment
@@ -67,7 +68,8 @@ class View:
 
     `image` (3, h, w) the frame at work size; `movement` back to the frame before, None where
     nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
-    of which none before number `oldest` is needed again.
+    of which none before number `oldest` is needed again. `flash` that it only interrupts a shot:
+    it is dreamed on, standing still, and then forgotten.
     """
 
     frame: Frame
@@ -76,6 +78,7 @@ class View:
     number: int
     older: tuple[Older, ...]
     oldest: int
+    flash: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,11 +211,13 @@ def redraw(
                     raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
                 found.append(after)
                 image = image + after.delta
-            states = tuple(found) if settle is None else settle(frame, tuple(found))
+            shown = tuple(found) if settle is None else settle(frame, tuple(found))
+            # What settles counts on every frame's having been carried on.
+            states = states if view.flash and settle is None else shown
             past = {number: kept for number, kept in past.items() if number >= view.oldest}
             past[view.number] = states
             pixels = frame.pixels
-            for each, after in zip(effects, states, strict=True):
+            for each, after in zip(effects, shown, strict=True):
                 if after is not None:
                     pixels = each.laid_on(pixels, after.image, after.delta, now)
             yield arranged(frame, pixels, now.view)
@@ -221,19 +226,23 @@ def redraw(
 def views(
     frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
 ) -> Iterator[View]:
-    """What each frame shows, and how it moved since the one before.
+    """What each frame shows, and how it moved since the one before in its shot.
 
-    Frames of another size are another scene; another size to dream at is not.
+    Frames of another size are another shot; another size to dream at is not.
     """
     before: Image | None = None
     size: tuple[int, ...] = ()
     back = Lookback(motion)
-    for number, frame in enumerate(frames):
-        if frame.pixels.shape != size:
+    for number, (frame, turn) in enumerate(shots(frames, small_of)):
+        if turn is Turn.BEGINS or frame.pixels.shape != size:
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
+        oldest = number if back.oldest is None else back.oldest
         movement = None
+        if turn is Turn.FLASH and before is not None and now.memory > 0:
+            yield View(frame, image, still(image), number, (), oldest, flash=True)
+            continue
         if before is not None and now.memory > 0:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
         older = back(number, frame.time, image, movement, now.recall)

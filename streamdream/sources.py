@@ -18,9 +18,9 @@ from typing import Self, cast
 import av
 import numpy as np
 
-from streamdream.colour import BT709, Colour, Light, ToRGB, has_alpha, is_deep, siting
+from streamdream.colour import BT709, Colour, Light, ToRGB, ToSmall, has_alpha, is_deep, siting
 from streamdream.companions import Companions, Feed
-from streamdream.frame import Frame, Levels, Size, on_black, white
+from streamdream.frame import Frame, Levels, Size, Small, on_black, white
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.mending import LATE, Clock, is_mirrored
 from streamdream.profiles import ToSRGB, icc_of
@@ -37,11 +37,16 @@ Timed = tuple[av.VideoFrame, Fraction]
 
 @dataclass(frozen=True)
 class Glimpse:
-    """A frame that is decoded and not yet converted: its `time` and `index`, as Frame's."""
+    """A frame that is decoded and not yet converted: its `time` and `index`, as Frame's.
+
+    `duration` and `small` are as well, but the second is made when it is asked for.
+    """
 
     time: Fraction
     index: int
     frame: Callable[[], Frame]
+    small: Callable[[], Small]
+    duration: Fraction | None = None
 
 
 class VideoSource:
@@ -117,7 +122,8 @@ class VideoSource:
             end = time + self._shift + (duration or self._reader.usual)
             if final:
                 self._until = self._feed.end = end
-            yield Glimpse(time, index, partial(self._frame, picture, time, index, duration))
+            made = partial(self._frame, picture, time, index, duration)
+            yield Glimpse(time, index, made, partial(self._to_small, picture), duration)
             if final:
                 break
         else:
@@ -130,7 +136,7 @@ class VideoSource:
         pixels, alpha = self._to_rgb(picture)
         seen = self._upright(pixels if self._profile is None else self._profile(pixels))
         clear = None if alpha is None else self._upright(alpha)
-        frame = Frame(seen, time, index, duration, clear)
+        frame = Frame(seen, time, index, duration, clear, self._to_small(picture))
         if clear is None or self.info.alpha:
             return frame
         if clear.min() < white(seen):
@@ -258,6 +264,7 @@ class VideoSource:
             self.notices.append("--tone-map changes nothing: this is not HDR")
         deep = deep and not tone_map
         chroma = siting(self.codec, colour, first)
+        self._to_small = ToSmall(colour)
         self._to_rgb = ToRGB(colour, (h, w), deep, has_alpha(first), tone_map, chroma)
         if self._turns % 2:
             h, w, aspect = w, h, 1 / aspect

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from itertools import pairwise
-
 import make_clip
 import numpy as np
 import pytest
@@ -59,17 +57,6 @@ def test_large_pans_are_followed(shift: tuple[int, int]) -> None:
     trusted = movement.trust[0] > 0.9
     assert trusted.float().mean() > 0.4
     assert error.norm(dim=0)[trusted].median() < 0.5
-
-
-def test_a_cut_is_a_cut_and_nothing_else_is() -> None:
-    flow = OpticalFlow()
-    assert flow.between(image(40), image(39)).cut
-    for index in (5, 21, 39, 41, 60):
-        assert not flow.between(image(index), image(index - 1)).cut
-    # A fade to black over 12 frames, and a flash-free cross-fade, are not cuts.
-    levels = [1 - i / 12 for i in range(13)]
-    for a, b in pairwise(levels):
-        assert not flow.between(image(10) * b, image(10) * a).cut
 
 
 def test_without_flow_everything_stands_still_and_change_is_distrusted() -> None:

@@ -22,7 +22,18 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from streamdream.frame import Bytes, Frame, Image, Size, resize, to_image, work_size
+from streamdream.cuts import LiveShots, Turn
+from streamdream.frame import (
+    Bytes,
+    Frame,
+    Image,
+    Size,
+    resize,
+    to_image,
+    to_pixels,
+    to_small,
+    work_size,
+)
 from streamdream.live.controls import Controls
 from streamdream.live.dreamer import Dreamer, Job, Past, Ready
 from streamdream.live.flashes import FlashLimiter
@@ -66,6 +77,7 @@ class Stage:
         self._index = self._jobs = 0
         self._last = Fraction(-1)
         self._flow: tuple[str, OpticalFlow] | None = None
+        self._shots, self._flash = LiveShots(), False
         self._pixels: Bytes | None = None
         self._drawing: Bytes | None = None  # what was drawn last, before any fade
         self._before: Image | None = None
@@ -107,11 +119,12 @@ class Stage:
         self._carry_on(image, fresh, options)
         idle = self._dreamer.idle  # before what is ready is taken, or a dream could slip between
         self._take_ready(now)
-        if idle:
-            self._hand_over(image, now, options)
-        else:
-            self._line_up(image, now, options)
-        self._before = image
+        if not self._flash:
+            if idle:
+                self._hand_over(image, now, options)
+            else:
+                self._line_up(image, now, options)
+            self._before = image
         return replace(self._drawn(self._pixels, now, options), arrived=arrived)
 
     def again(self, now: float | None = None) -> Shown | None:
@@ -169,15 +182,19 @@ class Stage:
         self._next_trail = fitted(self._next_trail)
 
     def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> None:
-        """Let every trail follow the movement since the last picture."""
-        if not fresh or self._before is None:
+        """Let every trail follow the movement since the last picture that was no flash."""
+        if not fresh:
+            return
+        turn = self._shots(to_small(to_pixels(image)))
+        self._flash = turn is Turn.FLASH and self._before is not None
+        if self._flash or self._before is None:
+            return
+        if turn is Turn.BEGINS:
+            self.reset()
             return
         if self._flow is None or self._flow[0] != options.flow:
             self._flow = options.flow, OpticalFlow(options.flow)
         movement: Movement = self._flow[1].between(image, self._before)
-        if movement.cut:
-            self.reset()
-            return
         for trail in self._trails():
             trail.follow(movement)
 
