@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from streamdream.pictures import PictureSink as PictureSink
     from streamdream.pipeline import redraw as redraw
     from streamdream.run import dream_file as dream_file
+    from streamdream.scenes.listing import Scene as Scene
+    from streamdream.scenes.listing import scenes_of as scenes_of
     from streamdream.sources import VideoSource as VideoSource
     from streamdream.video_sink import VideoSink as VideoSink
     from streamdream.zoom.movie import zoom_file as zoom_file
@@ -47,6 +49,8 @@ _HOME = {
     "redraw": "pipeline",
     "dream_file": "run",
     "PictureSink": "pictures",
+    "Scene": "scenes.listing",
+    "scenes_of": "scenes.listing",
     "VideoSink": "video_sink",
     "VideoSource": "sources",
     "ZoomOptions": "zoom.options",
@@ -63,6 +67,8 @@ __all__ = [  # noqa: RUF022 - in the order of _HOME
     "redraw",
     "dream_file",
     "PictureSink",
+    "Scene",
+    "scenes_of",
     "VideoSink",
     "VideoSource",
     "ZoomOptions",

@@ -28,6 +28,7 @@ from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.scenes.commands import scenes
 from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
 from streamdream.zoom.commands import zoom
@@ -43,6 +44,7 @@ app = App(
 app.command(zoom)
 app.command(train)
 app.command(live)
+app.command(scenes)
 app.command(cameras)
 app.command(doctor)
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)

@@ -77,7 +77,7 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
             raise SinkError("standard output", "is a terminal", "pipe it into a program or a file")
         return
     _check_name(path)
-    _check_folder(path)
+    check_folder(path)
     parts = [part_of(path)]
     if path.suffix.lower() in ANIMATIONS:
         parts.append(spool_of(path))
@@ -110,7 +110,8 @@ def _check_name(path: Path) -> None:
         raise SinkError(path, "holds all frames in one file", "leave out the number")
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Raise SinkError if no file can be made at `path` for its folder."""
     folder = path.parent
     try:
         path.exists()

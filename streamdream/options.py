@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from streamdream import models
+from streamdream.piece import PIECE, Piece
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
 from streamdream.style.options import Painted
@@ -30,9 +30,7 @@ from streamdream.values import (
     AS_WRITTEN,
     Bytes,
     Layers,
-    Rate,
     Size,
-    Time,
     count_of,
     moves,
     sides,
@@ -53,7 +51,6 @@ DREAM = Group(
     'or part: value; hold, linear, cubic, ease, ease-in, ease-out) or "1 + 0.5*sin(pi*t)".',
 )
 COHERENCE = Group("Coherence", sort_key=2)
-PIECE = Group("Which part, which size", sort_key=3)
 SOUND = Group("Sound", sort_key=3.5)
 OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
@@ -317,36 +314,9 @@ class Written(Common):
         return count_of(self.max_size)
 
 
-class Options(Written):
+class Options(Written, Piece):
     """All options of a run that dreams a file."""
 
-    start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        default=None, description="Begin at this time: 83.5 or 1:23.5."
-    )
-    end: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        default=None, description="Stop at this time of the input."
-    )
-    frames: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        default=None, ge=1, description="Stop after so many frames."
-    )
-    video_stream: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        default=None, ge=0, description="Index of the video stream. Default: the largest."
-    )
-    rate: Annotated[Rate, Parameter(group=PIECE, metavar="FPS", **AS_WRITTEN)] = Field(
-        default="25", description="Pictures a second of pictures in a row, as 24 or 30000/1001."
-    )
-    deinterlace: Annotated[bool, Parameter(group=PIECE)] = Field(
-        default=True, description="Make whole pictures of interlaced video."
-    )
-    tone_map: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
-        default=False, description="Turn HDR into ordinary video; it stays HDR by default."
-    )
-    max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
-        default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
-    )
-    strict: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
-        default=False, description="Fail where something is damaged instead of skipping it."
-    )
     size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(
         default=None,
         description="Size that the result is fitted into, as 640x360; its shape stays. "
@@ -374,10 +344,7 @@ class Options(Written):
 
     def _check_together(self) -> None:
         super()._check_together()
-        if self.start is not None and self.end is not None and self.end <= self.start:
-            raise ValueError(
-                f"--end {float(self.end):g} is not after --start {float(self.start):g}"
-            )
+        Piece._check_together(self)
         if self.loop + (self.loop_blend is not None) + self.ping_pong > 1:
             raise ValueError("only one of --loop, --loop-blend and --ping-pong can be given")
 
@@ -387,11 +354,6 @@ class Options(Written):
         if self.loop_blend is not None:
             return f"--loop-blend {self.loop_blend:g}"
         return "--loop" if self.loop else "--ping-pong" if self.ping_pong else None
-
-    @property
-    def exact_rate(self) -> Fraction:
-        """The rate of pictures in a row."""
-        return Fraction(self.rate)
 
     @property
     def fitted_size(self) -> tuple[int, int] | None:

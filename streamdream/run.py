@@ -28,6 +28,7 @@ from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
+from streamdream.piece import Piece
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Drive, Picture, Settle, redraw, undriven
 from streamdream.reactions import driven
@@ -308,7 +309,7 @@ def song_notices(path: Path | None, target: Path | None, info: VideoInfo) -> lis
     return []
 
 
-def reading_of(options: Options) -> Reading:
+def reading_of(options: Piece) -> Reading:
     """How the options want a source to be read."""
     return Reading(
         options.video_stream,

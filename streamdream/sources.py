@@ -182,6 +182,10 @@ class VideoSource:
         """The time of the file, in seconds, that is 0 of the frames' times."""
         return self._shift
 
+    def position(self, time: Fraction) -> Fraction:
+        """A frame's time as `start` and `end` count it: from the beginning of the file."""
+        return time + self._shift - self._origin
+
     @property
     def begins(self) -> Fraction:
         """The time of the first frame."""

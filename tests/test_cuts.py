@@ -101,7 +101,12 @@ def seen(path: Path, options: Options) -> list[View]:
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"work_size": 32, "flow": "none"}, {"size": "64x48", "flow": "dis-fast"}, {"memory": 1e-3}],
+    [
+        {},
+        {"work_size": 32, "flow": "none"},
+        {"size": "64x48", "flow": "dis-fast"},
+        {"memory": 1e-3},
+    ],
     ids=str,
 )
 def test_the_pipeline_starts_anew_where_a_shot_begins(

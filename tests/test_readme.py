@@ -113,6 +113,8 @@ def test_the_tour_works(place: Path, command: str) -> None:
         words = [w if i != size else "96x96" for i, w in enumerate(words)]
     elif words[0] == "train":
         quick = QUICK_TRAINING
+    elif words[0] == "scenes":
+        quick = {}
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
     if "--style" in words:
@@ -125,7 +127,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] != "probe"
+    shows = target is None and words[0] not in ("probe", "scenes")
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)
@@ -136,7 +138,9 @@ def test_the_tour_works(place: Path, command: str) -> None:
     if target:
         made = place / "piped.mkv" if target.name == "-" else target
         shown = made.parent / made.name.replace("%05d", "00003")
-        if shown.suffix == ".safetensors":
+        if shown.suffix == ".html":
+            assert "</html>" in shown.read_text("utf-8")
+        elif shown.suffix == ".safetensors":
             assert read_card(shown).steps == 2
         elif shown.suffix == ".webp":  # which libav does not read when it moves
             with Image.open(shown) as moving:
