@@ -31,6 +31,7 @@ from streamdream.live.commands import cameras, doctor, live
 from streamdream.scenes.commands import scenes
 from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
+from streamdream.zoo.commands import models, provide
 from streamdream.zoom.commands import zoom
 
 app = App(
@@ -45,6 +46,7 @@ app.command(zoom)
 app.command(train)
 app.command(live)
 app.command(scenes)
+app.command(models)
 app.command(cameras)
 app.command(doctor)
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
@@ -97,6 +99,8 @@ def dream(
         recorded = settings.recorded(read_settings(like), f"--like {like}")
         place = f"with --like {like}:"
         chosen = settings.chosen(opts.Options, flags, preset, config, recorded, place)
+    if chosen.dreams:
+        provide(chosen)
     from streamdream.run import dream_file
 
     with Display(writes_a_file=output is not None) as display:
@@ -124,6 +128,8 @@ def probe(
     found = describe(source, chosen)
     print("\n".join(found.lines), flush=True)
     if not quick and source != PIPE:  # what is piped in comes only once
+        if chosen.dreams:
+            provide(chosen)
         took = pace(source, chosen)
         whole = "" if found.frames is None else took.first + took.each * (found.frames - 1)
         about = f"; about {span(whole)} for all" if isinstance(whole, float) else ""

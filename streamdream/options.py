@@ -36,6 +36,7 @@ from streamdream.values import (
     sides,
     slides,
 )
+from streamdream.zoo.options import PLACES, Modelled
 
 RECORD_MARK = "streamdream settings: "
 
@@ -56,7 +57,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted):
+class Look(Painted, Modelled):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -67,7 +68,8 @@ class Look(Painted):
     model: Annotated[str, Parameter(group=DREAM)] = Field(
         default="efficientnet-lite0",
         json_schema_extra=slides(),
-        description="Network that dreams: efficientnet-lite0 or vgg19.",
+        description="Network that dreams: efficientnet-lite0, vgg19, or one of those that "
+        "streamdream models lists; timm:NAME for one of timm's.",
     )
     layers: Annotated[
         Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
@@ -206,6 +208,11 @@ class Look(Painted):
         """The lines dreamed at: `work_size` as `quality` has it."""
         return max(SMALLEST, round(self.work_size * self.octave_scale**self.finer))
 
+    @property
+    def dreams(self) -> bool:
+        """Whether a dream takes part: with a style it may not."""
+        return not self.style or self.dream_mix > 0 or "dream_mix" in self.schedules
+
     def octaves_at(self, size: tuple[int, int]) -> int:
         """How many octaves a picture (h, w) at work size has, from the same smallest one.
 
@@ -228,7 +235,7 @@ class Look(Painted):
         return RECORD_MARK + json.dumps(kind | values | as_typed)
 
     def _recorded(self) -> set[str]:
-        return set(Look.model_fields)
+        return set(Look.model_fields) - PLACES - ({"weights"} if self.weights is None else set())
 
 
 class Common(Look):

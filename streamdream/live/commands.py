@@ -20,6 +20,7 @@ from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
 from streamdream.style.named import check_styles
+from streamdream.zoo.commands import provide
 
 if TYPE_CHECKING:
     from streamdream.live.session import Summary
@@ -67,6 +68,8 @@ def live(
         from streamdream.live.window import check_display
 
         check_display()
+    if chosen.dreams:
+        provide(chosen)
     if chosen.watchdog and HEARTBEAT not in os.environ:
         _log_into(chosen.log and chosen.log.with_name(f"watchdog-{chosen.log.name}"))
         typed = sys.argv[1:]

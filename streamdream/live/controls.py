@@ -31,6 +31,9 @@ from streamdream.schedule import Moment
 from streamdream.settings import made, preset_names, read_preset
 from streamdream.style.named import shipped
 
+# Of a block its last one, and none for classifying.
+MAIN_LAYERS = r"(block|relu|fire)\d+(_\d+)?|(inception|mixed)\d[a-e]|(layer|stage)\d\.\d+"
+
 WAITING = 64  # actions that nobody fetched yet; more are dropped
 
 SWITCHED = {
@@ -263,6 +266,11 @@ class Controls:
         now = time.monotonic()
         if "model" in values and "layers" not in values:
             values = {**values, "layers": ()}  # layers belong to a model
+        if "model" in values and values["model"] != self._goal.model:
+            # So do weights, and what would have to be fetched is no choice in the middle of a show.
+            self._check_model(str(values["model"]))
+            own = values["model"] == self._start.model
+            values = {**values, "weights": self._start.weights if own else None}
         goal = made(LiveOptions, self._goal.given(True), values)
         self._check_style(goal)
         goal = goal.clocked(goal.clock)
@@ -283,6 +291,17 @@ class Controls:
         if goal.model != self._goal.model:
             self.table = table(goal, self._styles)
         self._goal = goal
+
+    def _check_model(self, name: str) -> None:
+        """Raise OptionError for a model that is not here, ModelError for one that is not known."""
+        known = self.table["model"].choices
+        if name in known or name in models.present(self._goal.store):
+            return
+        if name.startswith(models.TIMM):
+            raise OptionError(f"model {name}", "cannot be chosen here", "begin the run with it")
+        models.card(name)
+        cure = f"fetch it with: streamdream models {name} --fetch"
+        raise OptionError(f"model {name}", "its weights are not here", cure)
 
     def _check_style(self, goal: LiveOptions) -> None:
         """Raise OptionError for a style that cannot be chosen: nobody opens files from outside."""
@@ -434,7 +453,8 @@ def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[st
     elif name == "layers":
         kind, choices = "names", _main_layers(options.model)
     elif name == "model":
-        kind, choices = "choice", tuple(models.CARDS)
+        there = models.present(options.store)
+        kind, choices = "choice", tuple(dict.fromkeys([*there, options.model]))
     elif get_origin(inner) is Literal:
         kind, choices = "choice", tuple(str(choice) for choice in get_args(inner))
     elif inner is bool:
@@ -451,8 +471,9 @@ def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[st
 
 def _main_layers(model: str) -> tuple[str, ...]:
     """The layers to choose from: of a block its last one, not those for classifying."""
-    names = models.card(model).layers
-    return tuple(n for n in names if re.fullmatch(r"(block|relu)\d+(_\d+)?", n)) or names
+    card = models.card(model)
+    found = tuple(n for n in card.layers if re.fullmatch(MAIN_LAYERS, n))
+    return found or tuple(dict.fromkeys([*card.walk, *card.default_layers])) or card.layers
 
 
 def _without_none(annotation: Any) -> Any:

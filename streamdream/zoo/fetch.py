@@ -38,7 +38,9 @@ def fetch(name: str, file: str, store: Store, watch: Watch | None = None) -> Pat
     if (path := store.find(file)) is not None:
         return path
     if store.offline:
-        raise ModelError(name, "its weights are not here, and --offline is given", cure(file, store))
+        raise ModelError(
+            name, "its weights are not here, and --offline is given", cure(file, store)
+        )
     from filelock import FileLock
 
     place = store.place
@@ -104,7 +106,9 @@ def _download(name: str, file: str, store: Store, part: Path, watch: Watch) -> N
                     raise ModelError(name, reason, "run it again to go on from there") from None
                 time.sleep(PAUSE * broken)
             except requests.RequestException as fault:
-                raise ModelError(name, f"{_host(file)}: {words(fault)}", cure(file, store)) from None
+                raise ModelError(
+                    name, f"{_host(file)}: {words(fault)}", cure(file, store)
+                ) from None
 
 
 def _go_on(session: object, name: str, file: str, store: Store, part: Path, watch: Watch) -> None:
@@ -116,7 +120,9 @@ def _go_on(session: object, name: str, file: str, store: Store, part: Path, watc
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     url = url_of(file)
     with session.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
-        told = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        told = re.fullmatch(
+            r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", "")
+        )
         if answer.status_code == requests.codes.requested_range_not_satisfiable and have:
             if told is None or told[2] != str(have):
                 part.unlink()  # longer than the file is: not a part of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from streamdream.zoo.weights import Weights, fitted
 # Of ImageNet's colours, by which torchvision's networks were trained (channels RGB in [0, 1]).
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # These two came from TensorFlow, and were trained on pixels from -1 to 1.
-FROM_TENSORFLOW = ("googlenet", "inception_v3")
+FROM_TENSORFLOW, HALF = ("googlenet", "inception_v3"), (0.5, 0.5, 0.5)
 
 
 def built(builder: str, classes: int = 1000) -> nn.Module:
@@ -33,7 +34,7 @@ def built(builder: str, classes: int = 1000) -> nn.Module:
 
 def traced(network: nn.Module, paths: dict[str, str]) -> Traced:
     """Such a network, read by layer."""
-    return Traced(network, paths, [StochasticDepth])
+    return Traced(network, paths, (StochasticDepth,))
 
 
 def load(
@@ -50,7 +51,7 @@ def load(
         parent, _, name = card.head.rpartition(".")
         setattr(network.get_submodule(parent), name, nn.Identity())
     network.load_state_dict(weights, strict=True, assign=True)
-    colours = ((0.5,) * 3,) * 2 if card.builder in FROM_TENSORFLOW else (MEAN, DEVIATION)
+    colours = (HALF, HALF) if card.builder in FROM_TENSORFLOW else (MEAN, DEVIATION)
     return placed(card, network, paths, colours, device, precision)
 
 
@@ -62,13 +63,14 @@ def placed(
     device: torch.device,
     precision: torch.dtype,
     leaves: tuple[type, ...] = (StochasticDepth,),
+    functions: tuple[Callable[..., Any], ...] = (),
 ) -> Backbone:
     """A frozen network on a device, that takes pixels less a mean colour over a deviation.
 
     Pictures smaller than the network can read are shown to it enlarged.
     """
     network.requires_grad_(False)
-    read = Traced(network.float(), paths, leaves)
+    read = Traced(network.float(), paths, leaves, functions)
     read.to(device, precision)
     return Backbone(card.name, read, _preparing(colours, card.smallest, device, precision))
 

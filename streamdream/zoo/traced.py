@@ -25,21 +25,33 @@ class Traced:
     """
 
     def __init__(
-        self, network: nn.Module, paths: Mapping[str, str], leaves: Collection[type] = ()
+        self,
+        network: nn.Module,
+        paths: Mapping[str, str],
+        leaves: tuple[type, ...] = (),
+        functions: tuple[Callable[..., Any], ...] = (),
+        lenient: bool = False,
     ) -> None:
-        """Trace a network; `paths` say by which module (or top-level operation) a layer is made.
+        """Trace a network; `paths` say by which module (or operation) a layer is made.
 
-        Modules of the kinds in `leaves` are not looked into. Raises ValueError for a path that
-        leads nowhere, and what torch.fx raises where a network cannot be traced.
+        Modules of the kinds in `leaves` and `functions` are not looked into. Raises ValueError
+        for a path that leads nowhere, unless `lenient`, which leaves it out; and what torch.fx
+        raises where a network cannot be traced.
         """
-        graph = _Tracer(tuple(leaves)).trace(network)
+        graph = _Tracer(leaves, functions).trace(network)
         self._module = fx.GraphModule(network, graph)
         for node in list(graph.nodes):
             if _kind(self._module, node) is not None and _drops(self._module, node):
                 node.replace_all_uses_with(node.args[0])
                 graph.erase_node(node)
-        made = {layer: _maker(graph, path) for layer, path in paths.items()}
+        found = {layer: _maker(graph, path) for layer, path in paths.items()}
+        lost = [paths[layer] for layer, node in found.items() if node is None]
+        if lost and not lenient:
+            raise ValueError(f"nothing is called {lost[0]}")
+        made = {layer: node for layer, node in found.items() if node is not None}
         folded = _fold(self._module)
+        if lenient:  # a convolution with its norm folded in no longer gives what it did
+            made = {layer: n for layer, n in made.items() if n not in set(folded.values())}
         made = {layer: folded.get(node, node) for layer, node in made.items()}
         order = {node: i for i, node in enumerate(graph.nodes)}
         self.layers = tuple(sorted(made, key=lambda layer: order[made[layer]]))
@@ -61,7 +73,7 @@ class Traced:
 
     def to(self, device: torch.device, precision: torch.dtype) -> None:
         """Put the weights on a device, in this precision."""
-        self._module.to(device, precision, memory_format=torch.channels_last)
+        self._module.to(device, precision).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._readers.clear()
 
     def _cut(self, wanted: frozenset[str]) -> fx.GraphModule:
@@ -81,8 +93,8 @@ class Traced:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, leaves: tuple[type, ...]) -> None:
-        super().__init__()
+    def __init__(self, leaves: tuple[type, ...], functions: tuple[Callable[..., Any], ...]) -> None:
+        super().__init__(autowrap_functions=functions)
         self._leaves = leaves
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -98,13 +110,14 @@ def _drops(module: fx.GraphModule, node: fx.Node) -> bool:
     return name in ("Dropout", "Dropout2d", "StochasticDepth", "Identity")
 
 
-def _maker(graph: fx.Graph, path: str) -> fx.Node:
-    """The last operation inside a module, or the one of that name."""
+def _maker(graph: fx.Graph, path: str) -> fx.Node | None:
+    """The last operation inside a module, or the one of that name; "output" is the whole's."""
     inside = [n for n in graph.nodes if path in n.meta.get("nn_module_stack", ())]
     inside = inside or [n for n in graph.nodes if n.name == path]
     if not inside:
-        raise ValueError(f"nothing is called {path}")
-    return inside[-1]
+        return None
+    whole: Any = inside[-1].args[0] if inside[-1].op == "output" else inside[-1]
+    return whole
 
 
 def _fold(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:

@@ -111,7 +111,8 @@ def _made(
         listener.notice(BACKWARDS)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
-    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    how = backbone.PRECISIONS[precision], options.weights, options.store
+    network = backbone.load(options.model, device, *how)
     outcome = Outcome(0, 0.0, target, True, Counts())
     listener.begin(replace(info, frames=plan.lead + count))
     sink = opened()
