@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ SEEN = 512  # px; side of the picture whose maps tell the strides
 LEAST = 32  # px
 
 
-def surveyed() -> dict[str, Any]:
-    """What the listing tells: networks by name."""
-    return {_name(b): _entry(family, b) for family in FAMILIES for b in family.builders}
+def surveyed(some: Collection[str] | None = None) -> dict[str, Any]:
+    """What the listing tells: all networks, or some, by name."""
+    built = ((family, b) for family in FAMILIES for b in family.builders)
+    return {_name(b): _entry(f, b) for f, b in built if some is None or _name(b) in some}
 
 
 def _name(builder: str) -> str:

@@ -35,8 +35,7 @@ def read(path: Path) -> Weights:
 
             found: object = load_file(path)
         else:
-            # Files of Python 2, as those of Places365, have texts in Latin-1.
-            found = torch.load(path, map_location="cpu", weights_only=True, encoding="latin1")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as fault:
         raise ModelError(path, f"cannot be read ({words(fault)})") from None
     except UnpicklingError as fault:
@@ -55,6 +54,8 @@ def _plain(path: Path, found: object) -> Weights:
     for _ in WRAPPERS:
         if not isinstance(found, Mapping):
             break
+        # Files that Python 2 wrote, as those of Places365, have names in bytes.
+        found = {k.decode("latin-1") if isinstance(k, bytes) else k: v for k, v in found.items()}
         inner = next((found[k] for k in WRAPPERS if isinstance(found.get(k), Mapping)), None)
         if inner is None:
             break
