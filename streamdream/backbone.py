@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,7 @@ def relu6(x: Tensor) -> Tensor:
     return cast(Tensor, _ReLU6.apply(x))
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads layers of a network; `layers` are their names in order of depth."""
 
