@@ -10,11 +10,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streamdream.errors import ModelError, words
 from streamdream.zoo.store import Store, proof_of, url_of
+
+if TYPE_CHECKING:
+    import requests
 
 Watch = Callable[[int, int | None], None]  # bytes that are there, and of how many
 
@@ -111,11 +114,12 @@ def _download(name: str, file: str, store: Store, part: Path, watch: Watch) -> N
                 ) from None
 
 
-def _go_on(session: object, name: str, file: str, store: Store, part: Path, watch: Watch) -> None:
+def _go_on(
+    session: requests.Session, name: str, file: str, store: Store, part: Path, watch: Watch
+) -> None:
     """Fetch what is missing of a part; raises _Broken if there is more."""
     import requests
 
-    assert isinstance(session, requests.Session)
     have = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     url = url_of(file)
@@ -145,16 +149,18 @@ def _go_on(session: object, name: str, file: str, store: Store, part: Path, watc
             raise _Broken
 
 
-def _written(answer: object, out: IO[bytes], have: int, total: int | None, watch: Watch) -> int:
-    import requests
+def _written(
+    answer: requests.Response, out: IO[bytes], have: int, total: int | None, watch: Watch
+) -> int:
+    from urllib3.exceptions import HTTPError
 
-    assert isinstance(answer, requests.Response)
     try:
-        for piece in answer.iter_content(PIECE):
+        # What came is written before more is waited for, so that nothing is fetched twice.
+        while piece := answer.raw.read1(PIECE, decode_content=False):
             out.write(piece)
             have += len(piece)
             watch(have, total)
-    except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError):
+    except HTTPError:
         raise _Broken from None
     return have
 
