@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from streamdream.errors import ModelError, near
+from streamdream.objectives.units import check_channels, read_units
 from streamdream.zoo.store import Store
 
 IMAGENET = 1000  # classes
@@ -83,12 +84,14 @@ class ModelCard:
         weights: dict[str, float] = {}
         for typed in layers:
             try:
-                layer, weight = parted(typed)
+                name, weight = parted(typed)
+                units = read_units(name)
             except ValueError as fault:
                 raise ModelError(f"--layers {typed}", str(fault)) from None
-            if layer in weights:
-                raise ModelError(f"--layers {','.join(layers)}", f"{layer} is named twice")
-            weights[layer] = weight
+            if name in weights:
+                raise ModelError(f"--layers {','.join(layers)}", f"{name} is named twice")
+            weights[name] = weight
+            layer = units.layer
             if layer not in self.layers:
                 owners = [name for name, other in CARDS.items() if layer in other.layers]
                 if not difflib.get_close_matches(layer, self.layers):
@@ -97,28 +100,38 @@ class ModelCard:
                 if owners:
                     cure = f"it is a layer of --model {owners[0]}"
                 raise ModelError(f"--layers {layer}", f"{self.name} has no such layer", cure)
+            if self.channels:
+                count = self.channels[self.layers.index(layer)]
+                check_channels(units, count, f"--layers {name}")
         if weights and not any(weights.values()):
-            raise ModelError(f"--layers {','.join(layers)}", "weigh nothing", "let one be above 0")
+            raise ModelError(
+                f"--layers {','.join(layers)}", "weigh nothing", "let one be other than 0"
+            )
 
 
 def parted(layer: str) -> tuple[str, float]:
     """The name and the weight of a layer as it is typed: block9, or block9*0.4.
 
-    Raises ValueError for a weight that is not a number from 0 to 1000.
+    The name may be that of units of a layer, see `objectives.units`. Raises ValueError for a
+    weight that is not a number from -1000 to 1000.
     """
     name, star, weight = layer.partition("*")
     if not star:
         return name.strip(), 1.0
-    if not re.fullmatch(r"\s*(\d{1,4}(\.\d{0,9})?|\.\d{1,9})\s*", weight) or float(weight) > 1000:
-        raise ValueError("has no weight from 0 to 1000; write it as block9*0.4")
+    number = r"\s*-?(\d{1,4}(\.\d{0,9})?|\.\d{1,9})(e-\d\d)?\s*"
+    if not re.fullmatch(number, weight) or abs(float(weight)) > 1000:
+        raise ValueError("has no weight from -1000 to 1000; write it as block9*0.4")
     return name.strip(), float(weight)
 
 
 def weighed(layers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """The names of layers and their weights; None where they are alike. Those of 0 are left out."""
-    found = {name: weight for name, weight in map(parted, layers) if weight > 0}
+    """The names of layers and their weights; None where they are alike. Those of 0 are left out.
+
+    Weights of which all are below 0 are never None.
+    """
+    found = {name: weight for name, weight in map(parted, layers) if weight != 0}
     weights = tuple(found.values())
-    return tuple(found), None if len(set(weights)) == 1 else weights
+    return tuple(found), None if len(set(weights)) == 1 and weights[0] > 0 else weights
 
 
 def _lite0_layers() -> tuple[str, ...]:

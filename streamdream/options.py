@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 from streamdream import models
+from streamdream.objectives.classes import check_classes
+from streamdream.objectives.options import Aimed
 from streamdream.piece import PIECE, Piece
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
@@ -57,7 +59,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted, Modelled):
+class Look(Painted, Aimed, Modelled):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -189,6 +191,7 @@ class Look(Painted, Modelled):
 
     def _check_together(self) -> None:
         models.card(self.model).check_layers(self.layers)
+        check_classes(self.classes, self.model)
         moving = {"memory", "steps"} & set(self.schedules)
         if self.memory == 0 and self.steps == 0 and not moving:
             raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
@@ -225,6 +228,8 @@ class Look(Painted, Modelled):
         """The same by this clock; raises OptionError, and ModelError for unknown layers."""
         if "layers" in self.schedules:
             models.card(self.model).check_layers(self.schedules["layers"].layers)
+        if "classes" in self.schedules:
+            check_classes(self.schedules["classes"].layers, self.model)
         return super().clocked(clock)
 
     def as_comment(self) -> str:

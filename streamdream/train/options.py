@@ -195,6 +195,10 @@ def check_lesson(painting: Path | None, options: TrainOptions) -> None:
         check_file(painting)
         check_picture(painting, "painting", LEAST)
     models.card(options.model).check_layers(options.layers)
+    for layer in options.layers:
+        if "[" in layer:
+            cure = "leave out what is in brackets"
+            raise OptionError(f"--dream {layer}", "networks learn whole layers", cure)
     options.as_started()
     if options.preview is not None:
         check_file(options.preview)

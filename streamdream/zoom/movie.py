@@ -24,6 +24,7 @@ from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
 from streamdream.models import card
+from streamdream.objectives.named import check_guides
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
 from streamdream.reactions import driven
@@ -86,6 +87,7 @@ def zoom_file(
         check_target(target, files_read(source, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
+    check_guides(options)
     start = begun(source, options)
     with song_of(options, Fraction(0)) as song:
         return _made(start, target, options, listener, song)
