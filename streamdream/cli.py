@@ -29,6 +29,7 @@ from streamdream.inputs import PIPE, check_file, locate
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
 from streamdream.scenes.commands import scenes
+from streamdream.masks.options import check_mask, mask_files
 from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
 from streamdream.zoo.commands import models, provide
@@ -88,9 +89,11 @@ def dream(
     for song in songs:
         check_file(song)
     check_styles(chosen)
+    check_mask(chosen)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
-        check_target(output, (*given_source.all_files, *songs, *files_of(chosen)), chosen.overwrite)
+        read = (*given_source.all_files, *songs, *files_of(chosen), *mask_files(chosen))
+        check_target(output, read, chosen.overwrite)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from streamdream import models
 from streamdream.piece import PIECE, Piece
+from streamdream.masks.options import Masked
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
 from streamdream.style.options import Painted
@@ -57,7 +58,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted, Modelled):
+class Look(Painted, Modelled, Masked):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -188,6 +189,7 @@ class Look(Painted, Modelled):
     )
 
     def _check_together(self) -> None:
+        super()._check_together()
         models.card(self.model).check_layers(self.layers)
         moving = {"memory", "steps"} & set(self.schedules)
         if self.memory == 0 and self.steps == 0 and not moving:

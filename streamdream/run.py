@@ -25,6 +25,8 @@ from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
+from streamdream.masks.masking import Masks
+from streamdream.masks.options import check_mask, mask_files
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
@@ -146,6 +148,7 @@ def dream_file(
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
     check_styles(options)
+    check_mask(options)
     if target is not None:
         check_target(target, read_files(given, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
@@ -166,7 +169,9 @@ def dream_file(
         if options.loop or options.loop_blend is not None:
             loop = Loop.of(partial(VideoSource, source, *part), options, motion)
             options = options.clocked(Clock(frames.info.rate, loop.length))
-        drive = drive_of(options, frames, song, Fraction(0) if loop is None else loop.shift)
+        since = Fraction(0) if loop is None else loop.shift
+        drive = drive_of(options, frames, song, since)
+        masks = Masks.of(options, since + (options.start or 0))
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
         for notice in [*notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
@@ -190,7 +195,9 @@ def dream_file(
         def dreamed(
             stream: Iterable[Frame], settle: Settle | None = None
         ) -> Generator[Frame, None, None]:
-            return redraw(stream, options, effects, motion, device, watch, waiting, drive, settle)
+            return redraw(
+                stream, options, effects, motion, device, watch, waiting, drive, settle, masks
+            )
 
         folder = None if target in (None, STDOUT) else target.absolute().parent
         if loop is not None:
@@ -255,7 +262,7 @@ def write_all(
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:
     """The files that a run reads, as far as they are files."""
     songs = () if options.audio is None else (options.audio,)
-    return (*given.all_files, *songs, *files_of(options))
+    return (*given.all_files, *songs, *files_of(options), *mask_files(options))
 
 
 def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:

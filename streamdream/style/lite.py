@@ -30,7 +30,8 @@ from streamdream.style.lite_files import (
     read,
 )
 from streamdream.style.named import LITE, named
-from streamdream.style.paintings import mixed, painting
+from streamdream.stills import painting
+from streamdream.style.paintings import mixed
 
 __all__ = ["Lite", "Predictor", "check_installed", "load"]
 

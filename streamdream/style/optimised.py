@@ -34,7 +34,8 @@ from streamdream.style.losses import (
     total_variation,
 )
 from streamdream.style.named import named
-from streamdream.style.paintings import fitted, mask_of, painting
+from streamdream.stills import mask_of, painting
+from streamdream.style.paintings import fitted
 
 STYLE, VARIATION, TEMPORAL = 20.0, 20.0, 200.0  # weights beside that of the content, which is 1
 USUAL_MEMORY = 3.0  # s, at which the temporal loss has that weight
