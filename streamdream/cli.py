@@ -28,8 +28,8 @@ from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
-from streamdream.scenes.commands import scenes
 from streamdream.masks.options import check_mask, mask_files
+from streamdream.scenes.commands import scenes
 from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
 from streamdream.zoo.commands import models, provide

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from streamdream import models
-from streamdream.piece import PIECE, Piece
 from streamdream.masks.options import Masked
+from streamdream.piece import PIECE, Piece
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
 from streamdream.style.options import Painted

@@ -10,7 +10,7 @@
 
 What passes from one frame to the next is one value, `State`; nothing else is remembered, and
 nothing crosses a cut. Of several effects each redraws what the one before made, and has a state
-of its own. So does a mask, in `View.measured`; it decides what is shown, and nothing that is carried.
+of its own. So has a mask (`View.measured`); it decides what is shown, and not what is carried.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def views(
     drive: Drive = undriven,
     masks: Masks | None = None,
 ) -> Iterator[View]:
-    """What each frame shows, how it moved since the one before in its shot, and where it is redrawn.
+    """What each frame shows, how it moved since the one before in its shot, and where to redraw.
 
     Frames of another size are another shot; another size to dream at is not. Closes `masks`.
     """

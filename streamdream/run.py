@@ -145,8 +145,7 @@ def dream_file(
     """
     options, listener = options or Options(), listener or Silent()
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
-    given = locate(source, options.exact_rate)
-    reading = reading_of(options)
+    given, reading = locate(source, options.exact_rate), reading_of(options)
     check_styles(options)
     check_mask(options)
     if target is not None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
+from streamdream import stills
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.effects import effects_of
@@ -25,7 +26,6 @@ from streamdream.options import Options
 from streamdream.pipeline import Carried, redraw
 from streamdream.run import dream_file
 from streamdream.settings import build
-from streamdream import stills
 from streamdream.style.cards import read_card
 from streamdream.style.colours import painted_on, recoloured
 from streamdream.style.losses import (

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 
 from streamdream.frame import Flow, Image, Mask, interleaved, planes
 from streamdream.masks.keys import WEIGHTS, ramp
@@ -19,6 +18,7 @@ STEP = 8  # px between the places that are looked at
 ROUNDS = 12
 SCATTER = 1.5  # px, at least, that places may be off and still be the camera's
 LEAST = 0.1  # px, mean over the picture; a camera that moves less stands
+LEAST_SEEN = 0.4  # px between two frames; of less, flow is not sure
 AROUND = 0.01  # of the height, within which texture speaks for its surroundings
 PLAIN = 3 / 255  # a pixel; texture that is fainter says little
 SLOW, FAST = 0.5, 1.25  # times the speed asked for: below the mask is 0, above 1
@@ -58,19 +58,14 @@ def moving(image: Image, movement: Movement, camera: Flow, elapsed: float, speed
     them does, and where there is none they stand.
     """
     grey = interleaved(image) @ WEIGHTS
-    slopes = (cv2.Scharr(grey, cv2.CV_32F, *axes, scale=1 / 32) for axes in ((1, 0), (0, 1)))
-    texture = sum(np.square(slope) for slope in slopes)
+    across, down = (cv2.Scharr(grey, cv2.CV_32F, *axes, scale=1 / 32) for axes in ((1, 0), (0, 1)))
+    texture = np.square(across) + np.square(down)
     pixels = np.sqrt(np.square(interleaved(movement.flow - camera)).sum(-1))
     # Single places that the flow gets wrong are no things.
     pixels = cv2.medianBlur(pixels.astype(np.float32), 5)
     reach = max(1.0, AROUND * pixels.shape[0])
     weighed, weights = (cv2.GaussianBlur(a, (0, 0), reach) for a in (pixels * texture, texture))
     pixels = np.asarray(weighed / (weights + PLAIN**2), np.float32)
-    limit = speed / 100 * pixels.shape[0] * elapsed
+    limit = max(LEAST_SEEN, speed / 100 * pixels.shape[0] * elapsed)
     found = ramp(pixels, SLOW * limit, FAST * limit)
     return planes(found[..., None].astype(np.float32), movement.flow.device)
-
-
-def still(like: Mask) -> Mask:
-    """Where things move, before anything is known of it: nowhere."""
-    return torch.zeros_like(like)

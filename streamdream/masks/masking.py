@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,12 +25,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from streamdream.frame import Image, Mask, Pixels, Size, interleaved, resize
+from streamdream.errors import OptionError
+from streamdream.frame import Flow, Image, Mask, Pixels, Size, interleaved, resize
 from streamdream.masks.background import Background
-from streamdream.masks.camera import camera_flow, moving, still
+from streamdream.masks.camera import camera_flow, moving
 from streamdream.masks.keys import keyed, ramp
 from streamdream.masks.options import Masked
-from streamdream.masks.parts import FOLLOWING, Part
+from streamdream.masks.parts import Part
 from streamdream.masks.places import Place, feathered, placed, softened
 from streamdream.motion import Movement, warp
 
@@ -62,10 +64,11 @@ class Measured:
 class Masks:
     """A mask's parts, opened. To be used by one thread, and closed."""
 
-    def __init__(self, options: Masked, since: Fraction = Fraction(0)) -> None:
+    def __init__(self, options: Masked, since: Fraction = Fraction(0), moves: bool = True) -> None:
         """Open the files that the options name; masks in them began `since` seconds before 0.
 
-        Raises SourceError for one that cannot be read.
+        Raises SourceError for one that cannot be read, and OptionError for a video where they may
+        not be one that `moves`.
         """
         parts = options.mask_parts
         self._measured = [part for part in parts if not part.placed]
@@ -76,6 +79,11 @@ class Masks:
             for part in parts:
                 if part.placed:
                     self._places.append((placed(part), part.inverted))
+                    if not moves and not self._places[-1][0].stays:
+                        cure = "name a picture"
+                        raise OptionError(
+                            f"--mask {part.text}", "is a video, live takes none", cure
+                        )
             self._persons = {
                 part.path: _person(part.path) for part in parts if part.kind == "person"
             }
@@ -84,19 +92,14 @@ class Masks:
             raise
 
     @staticmethod
-    def of(options: Masked, since: Fraction = Fraction(0)) -> Masks | None:
+    def of(options: Masked, since: Fraction = Fraction(0), moves: bool = True) -> Masks | None:
         """Those that the options ask for, None for none; see `Masks`."""
-        return Masks(options, since) if options.mask else None
+        return Masks(options, since, moves) if options.mask else None
 
     @property
     def follows(self) -> bool:
         """Whether the movement between frames has to be known."""
         return bool(self._measured)
-
-    @property
-    def stays(self) -> bool:
-        """Whether the mask is the same at all times."""
-        return not self._measured and all(place.stays for place, _ in self._places)
 
     def measured(
         self,
@@ -107,45 +110,37 @@ class Masks:
         options: Masked,
     ) -> Measured:
         """What an image (3, h, w) says at a time; `movement` leads back to what was `before`."""
-        if movement is None or movement.cut:
+        if before is None or movement is None or movement.cut:
             before, movement = None, None
-        size: Size = (image.shape[-2], image.shape[-1])
-        if before is not None and before.time < time:
-            elapsed = float(time - before.time)
         else:
-            elapsed = USUAL
-        if before is not None and before.masks[0].shape[-2:] != size:
-            before = before.resized(size)
-        camera = None
-        if movement is not None and any(part.kind in FOLLOWING for part in self._measured):
-            camera = camera_flow(movement)
+            before = before.resized((image.shape[-2], image.shape[-1]))
+        seen = _Seen(image, movement, _elapsed(time, before))
         background, front = None, image[:1] * 0
         if any(part.kind == "foreground" for part in self._measured):
-            background = before.background if before is not None else None
-            if background is None or camera is None:
-                background = Background.begin(image)
-            else:
-                background = background.moved(camera, image)
-                front = background.front(image)
-                background = background.after(image, front, elapsed)
+            background = Background.begin(image)
+            if before is not None and before.background is not None and seen.camera is not None:
+                known = before.background.moved(seen.camera, image)
+                front = known.front(image)
+                background = known.after(image, front, seen.elapsed)
         found = []
         for number, part in enumerate(self._measured):
-            if part.kind == "foreground":
-                raw = front
-            elif part.kind == "motion":
-                raw = still(image[:1])
-                if movement is not None and camera is not None:
-                    raw = moving(image, movement, camera, elapsed, part.numbers[0])
-            elif part.kind == "person":
-                raw = self._persons[part.path](image)
-            else:
-                raw = keyed(image, part)
+            mask = front if part.kind == "foreground" else self._raw(part, seen)
             if before is not None and movement is not None and options.mask_smooth > 0:
-                share = movement.trust * math.exp(-elapsed / options.mask_smooth)
+                share = movement.trust * math.exp(-seen.elapsed / options.mask_smooth)
                 carried = warp(before.masks[number], movement.flow, sharp=False)
-                raw = raw + (carried - raw) * share
-            found.append(raw.clamp(0, 1))
+                mask = mask + (carried - mask) * share
+            found.append(mask.clamp(0, 1))
         return Measured(time, tuple(found), background)
+
+    def _raw(self, part: Part, seen: _Seen) -> Mask:
+        """What a part says of one frame alone."""
+        if part.kind == "person":
+            return self._persons[part.path](seen.image)
+        if part.kind != "motion":
+            return keyed(seen.image, part)
+        if seen.movement is None or seen.camera is None:
+            return seen.image[:1] * 0
+        return moving(seen.image, seen.movement, seen.camera, seen.elapsed, part.numbers[0])
 
     def opacity(
         self, measured: Measured | None, time: Fraction, size: Size, options: Masked
@@ -200,6 +195,27 @@ class Masks:
         """Let the files go."""
         for place, _ in self._places:
             place.close()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A frame, how it moved in the `elapsed` seconds since the one before, if that is known."""
+
+    image: Image
+    movement: Movement | None
+    elapsed: float
+
+    @cached_property
+    def camera(self) -> Flow | None:
+        """What of the movement is the camera's."""
+        return None if self.movement is None else camera_flow(self.movement)
+
+
+def _elapsed(time: Fraction, before: Measured | None) -> float:
+    """Seconds since the frame before; over the seam of a loop, where time goes back, the usual."""
+    if before is None or before.time >= time:
+        return USUAL
+    return float(time - before.time)
 
 
 def together(maps: Sequence[Map], inverted: bool) -> Map:

@@ -83,7 +83,8 @@ class Masked(Moving):
 
     def _check_together(self) -> None:
         super()._check_together()
-        if getattr(self, "flow", "") == "none" and any(p.kind == "motion" for p in self.mask_parts):
+        motion = any(part.kind == "motion" for part in self.mask_parts)
+        if motion and getattr(self, "flow", "") == "none":
             raise ValueError("--mask motion needs to see motion; leave out --flow none")
 
     @property

@@ -28,8 +28,8 @@ FOLLOWING = ("motion", "foreground")  # tell by what was before
 
 MOST_ANGLES = 1000  # of a polygon
 NETWORK = (
-    "is found by a network of yours, as person selfie_segmenter.tflite (see docs/masks.md for where "
-    "to get one); foreground needs none"
+    "is found by a network in a file, as person selfie_segmenter.tflite (docs/masks.md tells "
+    "where to get one); foreground needs none"
 )
 TOLERANCE = 25.0  # CIE 1976 colour difference
 SPEED = 5.0  # % of the picture's height in a second
@@ -99,7 +99,7 @@ def read(text: str) -> Part:
 def unknown(path: str) -> str:
     """The cure for a file that is not there: maybe a word was meant."""
     words = path.split()
-    if "." in path or "/" in path or "\\" in path or not words:
+    if not words or re.search(r"[./\\]", words[0]):
         return "name a picture or video, white where it shall dream"
     told = near(words[0], tuple(dict.fromkeys(KINDS.values())), "masks")
     return f"{told}; or name a picture or video"
