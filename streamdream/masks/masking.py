@@ -36,7 +36,7 @@ from streamdream.masks.places import Place, feathered, placed, softened
 from streamdream.motion import Movement, warp
 
 Map = Float[np.ndarray, "h w"]
-Opacity = Float[np.ndarray, "h w 1"]
+Opacity = Float[np.ndarray, "H W 1"]  # of the full size, beside images of the work size
 
 USUAL = 1 / 25  # s between frames whose times do not tell
 SOME = 0.04  # of a mask that was measured; less is nothing, and as near to 1 is all
