@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import flatbuffers
@@ -377,9 +378,11 @@ def test_a_zoom_movie_dreams_where_its_mask_is(tmp_path: Path) -> None:
 
 def network(path: Path, inputs: tuple[int, ...] = (1, 8, 12, 3)) -> Path:
     """A TensorFlow Lite file whose person is the mean of a picture's colours."""
-    from ai_edge_litert import schema_py_generated as lite
+    from ai_edge_litert import schema_py_generated
 
-    def tensor(shape: tuple[int, ...], kind: int, buffer: int) -> object:
+    lite: Any = schema_py_generated
+
+    def tensor(shape: tuple[int, ...], kind: int, buffer: int) -> Any:
         made_ = lite.TensorT()
         made_.shape, made_.type, made_.buffer = list(shape), kind, buffer
         return made_
