@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from streamdream import models
+from streamdream.masks.options import Masked
 from streamdream.objectives.classes import check_classes
 from streamdream.objectives.options import Aimed
 from streamdream.piece import PIECE, Piece
@@ -59,7 +60,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted, Aimed, Modelled):
+class Look(Painted, Aimed, Modelled, Masked):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -190,6 +191,7 @@ class Look(Painted, Aimed, Modelled):
     )
 
     def _check_together(self) -> None:
+        super()._check_together()
         models.card(self.model).check_layers(self.layers)
         check_classes(self.classes, self.model)
         moving = {"memory", "steps"} & set(self.schedules)

@@ -6,18 +6,18 @@
                                               │
                         effect: dreams, or paints, on from there ─ delta ─   `advance`: kept
                                               │                              for the next frame
-                      full-size pixels ─ the result laid on ─ arranged ─ sink
+                      full-size pixels ─ the result laid on ─ masked ─ arranged ─ sink
 
 What passes from one frame to the next is one value, `State`; nothing else is remembered, and
 nothing crosses a cut. Of several effects each redraws what the one before made, and has a state
-of its own.
+of its own. So has a mask (`View.measured`); it decides what is shown, and not what is carried.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -40,6 +40,7 @@ from streamdream.frame import (
     work_size,
 )
 from streamdream.governor import Governor, Scalar
+from streamdream.masks.masking import Masks, Measured, Opacity, laid
 from streamdream.motion import Motion, Movement, still, warp
 from streamdream.options import Look, Options
 from streamdream.recall import Lookback, Older
@@ -70,7 +71,8 @@ class View:
     `image` (3, h, w) the frame at work size; `movement` back to the frame before, None where
     nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
     of which none before number `oldest` is needed again. `flash` that it only interrupts a shot:
-    it is dreamed on, standing still, and then forgotten.
+    it is dreamed on, standing still, and then forgotten. `opacity` (H, W, 1) is how much the
+    full-size frame is redrawn, None for wholly; `measured` what the mask goes on from.
     """
 
     frame: Frame
@@ -80,6 +82,8 @@ class View:
     older: tuple[Older, ...]
     oldest: int
     flash: bool = False
+    opacity: Opacity | None = None
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def redraw(
     waiting: Callable[[], None] | None = None,
     drive: Drive = undriven,
     settle: Settle | None = None,
+    masks: Masks | None = None,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
@@ -191,12 +196,14 @@ def redraw(
     `motion` may be used, nor closed, elsewhere before the generator has ended or has been closed.
     `watch` is called with the frame and the unfinished picture after every step, `waiting` now
     and then while no frame comes; what they raise ends it. `drive` moves options at each frame.
+    `masks` say where (None: those of the options); they are closed in the end.
     Raises ModelError where a result is not finite.
     """
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
     states: States = (None,) * len(effects)
     past: dict[int, States] = {}
-    with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
+    masks = masks or Masks.of(options)
+    with closing(ahead(views(frames, options, motion, drive, masks), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
@@ -232,17 +239,31 @@ def redraw(
             for each, after in zip(effects, shown, strict=True):
                 if after is not None:
                     pixels = each.laid_on(pixels, after.image, after.delta, now)
+            if view.opacity is not None:
+                pixels = laid(frame.pixels, pixels, view.opacity)
             yield arranged(frame, pixels, now.view)
 
 
 def views(
-    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
+    frames: Iterable[Frame],
+    options: Options,
+    motion: Motion,
+    drive: Drive = undriven,
+    masks: Masks | None = None,
 ) -> Iterator[View]:
-    """What each frame shows, and how it moved since the one before in its shot.
+    """What each frame shows, how it moved since the one before in its shot, and where to redraw.
 
-    Frames of another size are another shot; another size to dream at is not.
+    Frames of another size are another shot; another size to dream at is not. Closes `masks`.
     """
+    with closing(masks) if masks is not None else nullcontext():
+        yield from _views(frames, options, motion, drive, masks)
+
+
+def _views(
+    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive, masks: Masks | None
+) -> Iterator[View]:
     before: Image | None = None
+    measured: Measured | None = None
     size: tuple[int, ...] = ()
     back = Lookback(motion)
     for number, (frame, turn) in enumerate(shots(frames, small_of)):
@@ -252,14 +273,24 @@ def views(
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
         oldest = number if back.oldest is None else back.oldest
         movement = None
-        if turn is Turn.FLASH and before is not None and now.memory > 0:
-            yield View(frame, image, still(image), number, (), oldest, flash=True)
+        follows = now.memory > 0 or (masks is not None and masks.follows)
+        if turn is Turn.FLASH and before is not None and follows:
+            # The mask stays where it was, as the dream does.
+            opacity = masks and masks.opacity(measured, frame.time, frame.pixels.shape[:2], now)
+            stands = still(image) if now.memory > 0 else None
+            yield View(frame, image, stands, number, (), oldest, True, opacity, measured)
             continue
-        if before is not None and now.memory > 0:
+        if before is not None and follows:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
+        opacity = None
+        if masks is not None:
+            measured = masks.measured(image, movement, frame.time, measured, now)
+            opacity = masks.opacity(measured, frame.time, frame.pixels.shape[:2], now)
+        if now.memory == 0:
+            movement = None
         older = back(number, frame.time, image, movement, now.recall)
         oldest = number if back.oldest is None else back.oldest
-        yield View(frame, image, movement, number, older, oldest)
+        yield View(frame, image, movement, number, older, oldest, False, opacity, measured)
         before = image
 
 

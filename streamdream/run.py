@@ -25,6 +25,8 @@ from streamdream.frame import Frame
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
+from streamdream.masks.masking import Masks
+from streamdream.masks.options import check_mask, mask_files
 from streamdream.motion import OpticalFlow
 from streamdream.objectives.named import check_guides, guide_files
 from streamdream.options import Options, Written
@@ -144,10 +146,10 @@ def dream_file(
     """
     options, listener = options or Options(), listener or Silent()
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
-    given = locate(source, options.exact_rate)
-    reading = reading_of(options)
+    given, reading = locate(source, options.exact_rate), reading_of(options)
     check_styles(options)
     check_guides(options)
+    check_mask(options)
     if target is not None:
         check_target(target, read_files(given, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
@@ -168,7 +170,9 @@ def dream_file(
         if options.loop or options.loop_blend is not None:
             loop = Loop.of(partial(VideoSource, source, *part), options, motion)
             options = options.clocked(Clock(frames.info.rate, loop.length))
-        drive = drive_of(options, frames, song, Fraction(0) if loop is None else loop.shift)
+        since = Fraction(0) if loop is None else loop.shift
+        drive = drive_of(options, frames, song, since)
+        masks = Masks.of(options, since + (options.start or 0))
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
         for notice in [*notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
@@ -192,7 +196,9 @@ def dream_file(
         def dreamed(
             stream: Iterable[Frame], settle: Settle | None = None
         ) -> Generator[Frame, None, None]:
-            return redraw(stream, options, effects, motion, device, watch, waiting, drive, settle)
+            return redraw(
+                stream, options, effects, motion, device, watch, waiting, drive, settle, masks
+            )
 
         folder = None if target in (None, STDOUT) else target.absolute().parent
         if loop is not None:
@@ -257,7 +263,8 @@ def write_all(
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:
     """The files that a run reads, as far as they are files."""
     songs = () if options.audio is None else (options.audio,)
-    return (*given.all_files, *songs, *files_of(options), *guide_files(options))
+    named = (*files_of(options), *guide_files(options), *mask_files(options))
+    return (*given.all_files, *songs, *named)
 
 
 def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:

@@ -286,6 +286,12 @@ def test_a_network_computes_in_bf16(states: Callable[[str], State], photo: Image
 # Weights of one's own
 
 
+def seen(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return picture
+
+
 def saved(state: object, path: Path) -> Path:
     torch.save(state, path)
     return path
@@ -439,20 +445,19 @@ def test_a_dream_fetches_its_model(
     code, _, told = typed(picture, "-o", target, *words)
     assert code == 0, told
     assert told.startswith("streamdream: fetching squeezenet1_1 (5 MB) from 127.0.0.1")
-    first = cv2.imread(str(target))
-    assert first is not None
-    assert not np.array_equal(first, cv2.imread(str(picture)))
+    first = seen(target)
+    assert not np.array_equal(first, seen(picture))
     code, _, told = typed(picture, "-o", target, *words, "--offline")
     assert (code, told) == (0, "")
-    assert np.array_equal(cv2.imread(str(target)), first)
+    assert np.array_equal(seen(target), first)
     assert hub.asked == [""]
     own = saved(states("squeezenet1_1"), tmp_path / "own.pth")
     code, _, told = typed(picture, "-o", tmp_path / "own.png", *words, "--weights", own)
     assert (code, told) == (0, "")
-    assert np.array_equal(cv2.imread(str(tmp_path / "own.png")), first)
+    assert np.array_equal(seen(tmp_path / "own.png"), first)
     code, _, told = typed(picture, "-o", target, "--like", tmp_path / "own.png", "--overwrite")
     assert (code, told) == (0, ""), "the weights are part of the look"
-    assert np.array_equal(cv2.imread(str(target)), first)
+    assert np.array_equal(seen(target), first)
 
 
 def test_what_lies_in_the_cache_is_proven(hub: Hub, tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     Image.fromarray(data.coffee()).save(folder / "photo.jpg")
     Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
     Image.fromarray(data.astronaut()).save(folder / "painting.jpg")
+    left = np.zeros((90, 160), np.uint8)
+    left[:, :80] = 255
+    Image.fromarray(left).save(folder / "left.png")
     (folder / "photos").mkdir()
     Image.fromarray(data.coffee()).save(folder / "photos" / "coffee.jpg")
     save_network(folder / "painting.safetensors", Network(), NetworkCard("style", 16, "none", 0))

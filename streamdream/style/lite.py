@@ -20,6 +20,7 @@ from streamdream.errors import ModelError, words
 from streamdream.frame import Image, Mask, interleaved, resize
 from streamdream.models import weighed
 from streamdream.options import Look
+from streamdream.stills import painting
 from streamdream.style.lite_files import (
     NUMBERED,
     PREDICT,
@@ -30,7 +31,7 @@ from streamdream.style.lite_files import (
     read,
 )
 from streamdream.style.named import LITE, named
-from streamdream.style.paintings import mixed, painting
+from streamdream.style.paintings import mixed
 
 __all__ = ["Lite", "Predictor", "check_installed", "load"]
 

@@ -15,6 +15,7 @@ frame hands to the next is the `Canvas` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Size, interleaved, planes, resize, to_pixels, work_size
+from streamdream.masks.masking import Masks
 from streamdream.pipeline import Carried, Effect, Picture, Watch
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.balance import Tone, balanced
@@ -127,13 +129,25 @@ class Plan:
 
 
 def fall(
-    start: Image, plan: Plan, effect: Effect, watch: Watch | None = None
+    start: Image,
+    plan: Plan,
+    effect: Effect,
+    watch: Watch | None = None,
+    masks: Masks | None = None,
 ) -> Generator[Frame, None, None]:
     """Fall from a picture (3, h, w) into its dream: the frames of a movie, one by one.
 
     `watch` is called with the frame (as it was before the dream) and the unfinished picture
-    after every step. Raises ModelError where a dream is not finite.
+    after every step. `masks` say where it dreams; elsewhere the camera only moves. They are closed
+    in the end. Raises ModelError where a dream is not finite.
     """
+    with closing(masks) if masks is not None else nullcontext():
+        yield from _fallen(start, plan, effect, watch, masks)
+
+
+def _fallen(
+    start: Image, plan: Plan, effect: Effect, watch: Watch | None, masks: Masks | None
+) -> Generator[Frame, None, None]:
     first = plan.looks(0)
     canvas = Canvas.of(start, (first.seed, seeded(-plan.lead)))
     arrivals, tone = list(plan.arrivals), Tone.of(start).lively()
@@ -147,7 +161,8 @@ def fall(
                 image = arrival.laid_under(image, index, plan.steps)
                 goal = goal.towards(arrival.tone, arrival.share(index))
             image = balanced(image, goal, float(plan.interval))
-            canvas = _dreamed(replace(canvas, image=image), look, effect, plan, index, watch)
+            canvas = replace(canvas, image=image)
+            canvas = _dreamed(canvas, look, effect, plan, index, watch, masks)
         if index == 0 and plan.home is not None:
             arrivals.append(Arrival(canvas.image, *plan.home))
         if index >= 0:
@@ -161,6 +176,7 @@ def _dreamed(
     plan: Plan,
     index: int,
     watch: Watch | None,
+    masks: Masks | None,
 ) -> Canvas:
     # What is done in a second is the same at any rate.
     size = look.step_size * look.strength * float(PACE * plan.interval)
@@ -181,6 +197,11 @@ def _dreamed(
     if not torch.isfinite(dreamed).all():
         cure = "use --precision fp32 or a smaller --step-size"
         raise ModelError("dream", f"frame {index} came out as no numbers", cure)
+    if masks is not None:
+        time = max(index, 0) * plan.interval
+        measured = masks.measured(small, None, time, None, look)
+        opacity = planes(masks.opacity(measured, time, full, look), image.device)
+        dreamed = image + (dreamed - image) * opacity
     return replace(canvas, image=dreamed, chosen=carried.chosen)
 
 

@@ -23,6 +23,7 @@ from streamdream.errors import OptionError
 from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
+from streamdream.masks.masking import Masks
 from streamdream.models import card
 from streamdream.objectives.named import check_guides
 from streamdream.ping_pong import there_and_back
@@ -113,6 +114,7 @@ def _made(
         listener.notice(BACKWARDS)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
+    masks = Masks.of(options)
     how = backbone.PRECISIONS[precision], options.weights, options.store
     network = backbone.load(options.model, device, *how)
     outcome = Outcome(0, 0.0, target, True, Counts())
@@ -124,7 +126,7 @@ def _made(
         sink.watch(frame, shown)
         listener.step(outcome.led + outcome.frames, outcome.counts)
 
-    frames = fall(start.image.to(device), plan, Dream(network), watch)
+    frames = fall(start.image.to(device), plan, Dream(network), watch, masks)
     if options.ping_pong:
         folder = None if target in (None, STDOUT) else target.absolute().parent
         frames = there_and_back(frames, plan.interval, folder)
