@@ -26,6 +26,7 @@ from streamdream.masks.options import Masked
 from streamdream.objectives.classes import check_classes
 from streamdream.objectives.options import Aimed
 from streamdream.piece import PIECE, Piece
+from streamdream.polish.options import Polished
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
 from streamdream.style.options import Painted
@@ -60,7 +61,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted, Aimed, Modelled, Masked):
+class Look(Painted, Aimed, Polished, Modelled, Masked):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

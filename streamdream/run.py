@@ -18,7 +18,7 @@ from streamdream.animation import AnimationSink
 from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.companions import Companions
-from streamdream.effects import effects_of, precision_of
+from streamdream.effects import effects_of, idle, precision_of
 from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame
@@ -109,6 +109,13 @@ def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> It
         yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
 
 
+def check_fourier(options: Options, one: bool) -> None:
+    """Raise OptionError where more than one picture is to be dreamed in frequency space."""
+    if options.fourier and not one:
+        reason = "is for a single picture: nothing of it could be carried to the next frame"
+        raise OptionError("--fourier", reason, "name a picture, or add --frames 1")
+
+
 def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:
     """How many frames a run dreams and writes, about; None if that is unknown."""
     if loop is not None:
@@ -159,6 +166,7 @@ def dream_file(
     with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
         options = options.clocked(Clock(frames.info.rate, frames.info.frames))
         check_loop(options, frames)
+        check_fourier(options, 1 in (options.frames, frames.info.frames) or frames.info.still)
         device = choose_device(options.device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision_of(options, device)})
@@ -177,6 +185,8 @@ def dream_file(
         for notice in [*notices, *loop_notices(options, loop, left_out)]:
             listener.notice(notice)
         effects = effects_of(options, device)
+        for notice in idle(effects, options):
+            listener.notice(notice)
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(replace(info, frames=frames_to_come(info, options, loop)))

@@ -31,6 +31,7 @@ from streamdream.frame import (
 )
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import Carried, Picture
+from streamdream.polish.shown import shown
 from streamdream.style.colours import dreamed_on, painted_on
 
 SHORTER = 15  # the mean's time constant is so much shorter than `memory`: 0.2 s of 3 s
@@ -104,7 +105,7 @@ class Forward:
         """Full-size pixels (H, W, 3) with the painting `image + delta` on them."""
         if self.replaces:
             return painted_on(pixels, image, delta, options)
-        return dreamed_on(pixels, delta, options)
+        return dreamed_on(pixels, shown(image, delta, options, options.strength), options)
 
     def _painted(self, image: Image, before: Image, trust: Mask, options: Look) -> Image:
         """What is painted, with strokes of `style_scale`: at another size, then resized."""

@@ -14,6 +14,7 @@ frame hands to the next is the `Canvas` alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,13 @@ from torch import Tensor
 from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Size, interleaved, planes, resize, to_pixels, work_size
 from streamdream.masks.masking import Masks
+from streamdream.noises import noise
 from streamdream.pipeline import Carried, Effect, Picture, Watch
+from streamdream.polish.shown import shown
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.balance import Tone, balanced
 from streamdream.zoom.camera import Matrix, growth, inside, places, resampled
 from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import noise
 
 PACE = 25  # pictures a second that step sizes are meant for
 FRESH = 0.45  # of the shapes beyond the edges that are noise
@@ -183,17 +185,18 @@ def _dreamed(
     image = canvas.image
     if size == 0 or look.steps == 0:
         return canvas
-    now = look.model_copy(update={"step_size": size})
+    grain = look.noise * math.sqrt(plan.interval)
+    now = look.model_copy(update={"step_size": size, "noise": grain})
     full: Size = image.shape[-2], image.shape[-1]
     small = resize(image, work_size(full, look.work_size)).clamp(0, 1)
     picture: Picture = small.clone
-    shown = None if watch is None else _frame(image, index, plan)
+    before = None if watch is None else _frame(image, index, plan)
     carried = replace(_nothing(small), time=index * plan.interval, chosen=canvas.chosen)
     carried = effect.prepared(small, carried, now)
     for picture in effect(small, carried, now, seeded(index)):
-        if watch is not None and shown is not None:
-            watch(shown, partial(_enlarged, image, small, picture))
-    dreamed = _enlarged(image, small, picture)
+        if watch is not None and before is not None:
+            watch(before, partial(_enlarged, image, small, picture, look))
+    dreamed = _enlarged(image, small, picture, look)
     if not torch.isfinite(dreamed).all():
         cure = "use --precision fp32 or a smaller --step-size"
         raise ModelError("dream", f"frame {index} came out as no numbers", cure)
@@ -210,11 +213,13 @@ def seeded(index: int) -> int:
     return index if index >= 0 else 2**40 - index
 
 
-def _enlarged(image: Image, small: Image, picture: Picture) -> Image:
-    """The dream of a `small` copy, as a change of the picture (3, h, w) itself."""
+def _enlarged(image: Image, small: Image, picture: Picture, look: ZoomOptions) -> Image:
+    """The dream of a `small` copy, as a change of the picture (3, h, w) itself, as it is shown."""
+    result = picture()
     if small.shape == image.shape:
-        return picture()
-    return (image + resize(picture() - small, (image.shape[-2], image.shape[-1]))).clamp(0, 1)
+        return (small + shown(small, result - small, look)).clamp(0, 1) if look.alters else result
+    change = shown(small, result - small, look)
+    return (image + resize(change, (image.shape[-2], image.shape[-1]))).clamp(0, 1)
 
 
 def _nothing(image: Image) -> Carried:

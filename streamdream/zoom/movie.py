@@ -25,6 +25,7 @@ from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
 from streamdream.masks.masking import Masks
 from streamdream.models import card
+from streamdream.noises import noise
 from streamdream.objectives.named import check_guides
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
@@ -50,7 +51,7 @@ from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
 from streamdream.zoom.named import NAMES, files_read
 from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import noise, picture
+from streamdream.zoom.starts import picture
 
 MOST = 540, 960  # lines and columns, unless a size is given
 LENGTH = Fraction(20)  # s

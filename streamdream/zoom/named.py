@@ -9,9 +9,9 @@ from streamdream.errors import SourceError
 from streamdream.inputs import check_file, locate
 from streamdream.masks.options import mask_files
 from streamdream.objectives.named import check_guides, guide_files
+from streamdream.polish.options import NOISES
 from streamdream.zoom.options import ZoomOptions
 
-NOISES = ("gaussian", "uniform", "salt-and-pepper", "pink", "band-limited")
 NAMES = ("noise", *NOISES)
 
 

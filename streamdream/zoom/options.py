@@ -168,6 +168,7 @@ class ZoomOptions(Written):
     flow: Annotated[Literal["none"], HIDDEN] = "none"  # type: ignore[assignment]
     quality: Annotated[Literal["standard"], HIDDEN] = "standard"  # type: ignore[assignment]
     recall: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
+    fourier: Annotated[Literal[False], HIDDEN] = False  # type: ignore[assignment]
     style: Annotated[tuple[()], HIDDEN] = ()
     style_method: Annotated[Literal["auto"], HIDDEN] = "auto"  # type: ignore[assignment]
     style_weight: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
