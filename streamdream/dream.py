@@ -88,7 +88,8 @@ def dream(
     for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
         base = resize(start, size)
         spectrum = Spectrum(base) if recipe.polish.fourier else None
-        source = resize(image, size) if recipe.polish.draws_back else None
+        # What was carried is drawn back at full size alone: once a frame, or it would boil.
+        source = image if size == full else base
         x = (base + resize(detail, size)).clamp(0, 1)
         everywhere: list[Tensor | None] = [None] * recipe.steps
         if size == full:
@@ -104,7 +105,7 @@ def dream(
             how = recipe.tile, slope or steepest, recipe.polish, spectrum
             push = ascent(backbone, x, recipe.aim.at(size, move), move, *how)
             push = push * (recipe.step_size / 255)
-            if source is not None:
+            if recipe.polish.draws_back:
                 push = push - drawn_back(x - source, recipe.polish, recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
