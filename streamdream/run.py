@@ -109,8 +109,10 @@ def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> It
         yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
 
 
-def check_fourier(options: Options, one: bool) -> None:
-    """Raise OptionError where more than one picture is to be dreamed in frequency space."""
+def check_length(options: Options, source: VideoSource) -> None:
+    """Raise OptionError where a source has not the length that an option needs."""
+    check_loop(options, source)
+    one = 1 in (options.frames, source.info.frames) or source.info.still
     if options.fourier and not one:
         reason = "is for a single picture: nothing of it could be carried to the next frame"
         raise OptionError("--fourier", reason, "name a picture, or add --frames 1")
@@ -165,8 +167,7 @@ def dream_file(
     part = options.start, options.end, options.frames, options.fitted_size, reading
     with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
         options = options.clocked(Clock(frames.info.rate, frames.info.frames))
-        check_loop(options, frames)
-        check_fourier(options, 1 in (options.frames, frames.info.frames) or frames.info.still)
+        check_length(options, frames)
         device = choose_device(options.device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision_of(options, device)})
@@ -182,11 +183,9 @@ def dream_file(
         drive = drive_of(options, frames, song, since)
         masks = Masks.of(options, since + (options.start or 0))
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
-        for notice in [*notices, *loop_notices(options, loop, left_out)]:
-            listener.notice(notice)
+        _tell(listener, [*notices, *loop_notices(options, loop, left_out)])
         effects = effects_of(options, device)
-        for notice in idle(effects, options):
-            listener.notice(notice)
+        _tell(listener, idle(effects, options))
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(replace(info, frames=frames_to_come(info, options, loop)))
@@ -218,6 +217,11 @@ def dream_file(
         if options.ping_pong:
             redrawn = there_and_back(redrawn, 1 / (info.rate or Fraction(25)), folder)
         return write_all(redrawn, sink, outcome, listener, device)
+
+
+def _tell(listener: Listener, notices: Iterable[str]) -> None:
+    for notice in notices:
+        listener.notice(notice)
 
 
 def _beside(

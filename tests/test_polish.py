@@ -433,7 +433,12 @@ class Painter:
     ) -> Iterator[object]:
         yield from ()
 
-    def response(self, image: Image, result: Image, options: Look) -> None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(
+        self, image: Image, result: Image, options: Look, carried: Carried | None = None
+    ) -> None:
         return None
 
     def laid_on(self, pixels: Pixels, image: Image, delta: Image, options: Look) -> Pixels:
