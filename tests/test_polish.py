@@ -147,14 +147,15 @@ def test_more_levels_are_softer(lite0: Backbone, photo: Image) -> None:
     found = [fineness(dreamed(lite0, photo, Polish(levels=n))) for n in range(1, 9)]
     assert all(b < a for a, b in pairwise(found[:4])), found
     assert found[3] < 0.5 * found[0]
-    assert max(found[4:]) < found[3]
+    assert max(found[4:]) <= found[3]  # a small picture has no more
     assert PLAIN.levels == 4
 
 
 def test_total_variation_is_lower_where_it_is_asked_for(lite0: Backbone, photo: Image) -> None:
-    changes = [dreamed(lite0, photo, Polish(total_variation=v)) for v in (0, 0.3, 1, 4)]
+    changes = [dreamed(lite0, photo, Polish(total_variation=v)) for v in (0, 0.3, 1, 2)]
     found = [variation(change) for change in changes]
-    assert all(b < 0.85 * a for a, b in pairwise(found)), found
+    assert all(b < 0.95 * a for a, b in pairwise(found)), found
+    assert found[2] < 0.7 * found[0]
     assert variation(photo + changes[2]) < variation(photo + changes[0])
     sharp = [fineness(photo + change) for change in (0 * photo, changes[3])]
     assert sharp[1] > 0.9 * sharp[0]  # the source stays as sharp as it is
@@ -257,16 +258,21 @@ def test_the_sources_hue_is_kept_to_a_level(lite0: Backbone, photo: Image, stren
     assert np.abs(chroma(found.pixels) - chroma(deep)).max() <= 1.0
 
 
-@pytest.mark.parametrize("how", ["covariance", "histogram"])
-def test_all_colours_are_turned_into_the_sources(lite0: Backbone, photo: Image, how: str) -> None:
+def test_all_colours_are_turned_into_the_sources(lite0: Backbone, photo: Image) -> None:
     delta = dreamed(lite0, photo, PLAIN) * 2
-    result = photo + shown(photo, delta, Options(dream_colours=how))  # type: ignore[arg-type]
+    covariance, histogram = (
+        photo + shown(photo, delta, build({"dream_colours": how}))
+        for how in ("covariance", "histogram")
+    )
     before, after = (
-        (torch.cov(x.flatten(1)) - torch.cov(photo.flatten(1))).abs().max()
-        for x in ((photo + delta).clamp(0, 1), result)
+        float((torch.cov(x.flatten(1)) - torch.cov(photo.flatten(1))).abs().max())
+        for x in ((photo + delta).clamp(0, 1), covariance)
     )
     assert after < 0.1 * before
-    assert float((result - photo).abs().mean()) * 255 > 2
+    ranked = [x.flatten(1).sort(dim=1).values for x in (histogram, photo)]
+    assert torch.allclose(*ranked, atol=1e-5)
+    for result in (covariance, histogram):
+        assert float((result - photo).abs().mean()) * 255 > 2
 
 
 def test_contrast_and_saturation_are_held(lite0: Backbone, photo: Image) -> None:
@@ -348,14 +354,21 @@ def _error(pictures: Sequence[Image], step: int) -> float:
 
 
 def test_strength_and_stillness_hold_with_all_of_it(lite0: Backbone, photo: Image) -> None:
+    """As well as without."""
     frames = shots(to_pixels(photo), 8)
-    every = {"smooth": 0.7, "total_variation": 0.3, "decorrelate": 0.5, "noise": 4}
-    pictures = run(lite0, frames, **every)
+    every = {"smooth": 0.7, "total_variation": 0.3, "decorrelate": 0.5, "source_pull": 0.02}
     source = to_image(frames[0].pixels, (64, 96))
-    seen = [float(response(lite0, source, picture, AIM)) for picture in pictures]
-    assert seen[-1] == pytest.approx(seen[0], rel=0.25)
-    late = (pictures[-1] - pictures[-2]).square().mean().sqrt()
-    assert late < 0.25 * (pictures[-1] - source).square().mean().sqrt()
+    grown, moved = [], []
+    for given in ({}, every):
+        pictures = run(lite0, frames, steps=10, octaves=2, **given)
+        first, last = (
+            float(response(lite0, source, picture, AIM)) for picture in (pictures[0], pictures[-1])
+        )
+        grown.append(last / first)
+        late = (pictures[-1] - pictures[-2]).square().mean().sqrt()
+        moved.append(float(late / (pictures[-1] - source).square().mean().sqrt()))
+    assert grown[1] == pytest.approx(1, abs=max(0.3, 1.3 * abs(grown[0] - 1))), grown
+    assert moved[1] < max(0.25, 1.3 * moved[0]), moved
 
 
 def test_numbers_move_with_time_with_sound_and_by_hand() -> None:
@@ -472,9 +485,9 @@ def test_live_tells_it_once() -> None:
         return (Painter(replaces=True),)  # type: ignore[return-value]
 
     chains = Chains(torch.device("cpu"), heard.append, load)
-    for smooth in (0, 1, 2, 0, 3):
+    for smooth in (0, 1, 2, 0, 3):  # as a slider goes
         chains.of(LiveOptions(smooth=smooth, style=("lite:1",)))
-    assert len(heard) == 2
+    assert len(heard) == 1
     assert heard[0].startswith("--smooth: ")
 
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-from streamdream.frame import Delta
+from streamdream.frame import Delta, Planes, resize
 
 if TYPE_CHECKING:
     from streamdream.polish.options import Polished
@@ -113,9 +112,6 @@ def smoothed(gradient: Delta, sigma: float) -> Delta:
     return torch.stack([blurred(gradient, sigma * scale) for scale in CASCADE]).mean(0)
 
 
-Planes = Float[Tensor, "c h w"]
-
-
 def blurred(x: Planes, sigma: float) -> Planes:
     """Planes (c, h, w) blurred by a Gaussian of `sigma` pixels; edges go on as they end.
 
@@ -124,10 +120,8 @@ def blurred(x: Planes, sigma: float) -> Planes:
     h, w = x.shape[-2], x.shape[-1]
     shrink = min(int(sigma / 4), h // 4, w // 4)
     if shrink > 1:
-        small = F.interpolate(x[None], (h // shrink, w // shrink), mode="area")[0]
-        return F.interpolate(
-            blurred(small, sigma / shrink)[None], (h, w), mode="bicubic", align_corners=False
-        )[0]
+        small = resize(x, (h // shrink, w // shrink))
+        return resize(blurred(small, sigma / shrink), (h, w))
     radius = max(1, math.ceil(WIDE * sigma))
     place = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (place / max(sigma, 1e-3)) ** 2)

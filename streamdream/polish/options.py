@@ -39,14 +39,14 @@ class Polished(Moving):
         default=4,
         ge=1,
         le=8,
-        json_schema_extra=moves(1, 8),
+        json_schema_extra=moves(1, 6),
         description="Bands of the Laplacian pyramid that makes fine and coarse equally strong: "
         "1 is the bare gradient, more are softer and bolder.",
     )
     total_variation: Annotated[float, Parameter(group=FINISH, **AS_WRITTEN)] = Field(
         default=0.0,
         ge=0,
-        le=4,
+        le=2,
         json_schema_extra=moves(0, 1),
         description="How much every step flattens the dream (not its source): painted areas in "
         "place of grain.",
