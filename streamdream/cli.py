@@ -26,6 +26,9 @@ from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
+from streamdream.jobs.commands import jobs
+from streamdream.jobs.folder import JobFolder
+from streamdream.jobs.options import check_lasting
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
 from streamdream.scenes.commands import scenes
@@ -47,6 +50,7 @@ app.command(live)
 app.command(scenes)
 app.command(cameras)
 app.command(doctor)
+app.command(jobs)
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
 
 
@@ -86,9 +90,12 @@ def dream(
     for song in songs:
         check_file(song)
     check_styles(chosen)
+    check_lasting(chosen.resume, given_source, output, chosen.loop_kind)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
-        check_target(output, (*given_source.all_files, *songs, *files_of(chosen)), chosen.overwrite)
+        finishing = chosen.resume and JobFolder.of(output).finishing
+        read = (*given_source.all_files, *songs, *files_of(chosen))
+        check_target(output, read, chosen.overwrite or finishing)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

@@ -34,6 +34,7 @@ from streamdream.frame import (
     Pixels,
     Resized,
     Size,
+    Small,
     resize,
     to_image,
     work_size,
@@ -41,7 +42,7 @@ from streamdream.frame import (
 from streamdream.governor import Governor, Scalar
 from streamdream.motion import Motion, Movement, still, warp
 from streamdream.options import Look, Options
-from streamdream.recall import Lookback, Older
+from streamdream.recall import Kept, Lookback, Older
 from streamdream.schedule import Moment
 from streamdream.threads import ahead
 from streamdream.views import arranged
@@ -68,8 +69,9 @@ class View:
 
     `image` (3, h, w) the frame at work size; `movement` back to the frame before, None where
     nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
-    of which none before number `oldest` is needed again. `flash` that it only interrupts a shot:
-    it is dreamed on, standing still, and then forgotten.
+    of which none before number `oldest` is needed again, and `kept` are the pictures of those
+    that may be. `begins` that a shot does; `flash` that it only interrupts one: it is dreamed on,
+    standing still, and then forgotten.
     """
 
     frame: Frame
@@ -78,6 +80,8 @@ class View:
     number: int
     older: tuple[Older, ...]
     oldest: int
+    kept: tuple[Kept, ...] = ()
+    begins: bool = False
     flash: bool = False
 
 
@@ -108,6 +112,36 @@ States = tuple[State | None, ...]
 
 Settle = Callable[[Frame, States], States]
 """Has the last word on a frame's states: what it gives is shown, and carried on."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """All that a run needs to go on behind a frame as if it had never stopped.
+
+    `number` is that of the frame's view, `image` (3, h, w) the frame at work size, `small` its
+    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the frame's own among them;
+    `kept` the earlier pictures that may be looked back to.
+    """
+
+    number: int
+    image: Image
+    small: Small
+    shape: tuple[int, ...]
+    past: dict[int, States]
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A redrawn `frame`, the frame of the `source` it was, and the `point` behind it.
+
+    Behind a flash there is none. `begins`: a shot does, and nothing of what was before went in.
+    """
+
+    frame: Frame
+    source: Frame
+    point: Point | None
+    begins: bool
 
 
 @dataclass(frozen=True)
@@ -182,10 +216,34 @@ def redraw(
     and then while no frame comes; what they raise ends it. `drive` moves options at each frame.
     Raises ModelError where a result is not finite.
     """
+    with closing(
+        steps(frames, options, effect, motion, device, watch, waiting, drive, settle)
+    ) as made:
+        for step in made:
+            yield step.frame
+
+
+def steps(
+    frames: Iterable[Frame],
+    options: Options,
+    effect: Effect | Sequence[Effect],
+    motion: Motion,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+    waiting: Callable[[], None] | None = None,
+    drive: Drive = undriven,
+    settle: Settle | None = None,
+    point: Point | None = None,
+) -> Generator[Step, None, None]:
+    """As `redraw`, with every frame the point behind it.
+
+    From such a `point` it goes on with the `frames` that follow, bit for bit as if it had made
+    those before as well.
+    """
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
-    states: States = (None,) * len(effects)
-    past: dict[int, States] = {}
-    with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
+    past: dict[int, States] = {} if point is None else dict(point.past)
+    states = (None,) * len(effects) if point is None else past[point.number]
+    with closing(ahead(views(frames, options, motion, drive, point), waiting=waiting)) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
@@ -220,34 +278,43 @@ def redraw(
             for each, after in zip(effects, shown, strict=True):
                 if after is not None:
                     pixels = each.laid_on(pixels, after.image, after.delta, now)
-            yield arranged(frame, pixels, now.view)
+            seen_so = view.image, small_of(frame), frame.pixels.shape
+            behind = None if view.flash else Point(view.number, *seen_so, past, view.kept)
+            yield Step(arranged(frame, pixels, now.view), frame, behind, view.begins)
 
 
 def views(
-    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
+    frames: Iterable[Frame],
+    options: Options,
+    motion: Motion,
+    drive: Drive = undriven,
+    point: Point | None = None,
 ) -> Iterator[View]:
-    """What each frame shows, and how it moved since the one before in its shot.
+    """What each frame shows, and how it moved since the one before in its shot, or since a `point`.
 
     Frames of another size are another shot; another size to dream at is not.
     """
-    before: Image | None = None
-    size: tuple[int, ...] = ()
-    back = Lookback(motion)
-    for number, (frame, turn) in enumerate(shots(frames, small_of)):
-        if turn is Turn.BEGINS or frame.pixels.shape != size:
+    before = None if point is None else point.image
+    size = () if point is None else point.shape
+    back = Lookback(motion, () if point is None else point.kept)
+    told = shots(frames, small_of, None if point is None else point.small)
+    for number, (frame, turn) in enumerate(told, 0 if point is None else point.number + 1):
+        begins = turn is Turn.BEGINS or frame.pixels.shape != size
+        if begins:
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
         oldest = number if back.oldest is None else back.oldest
         movement = None
-        if turn is Turn.FLASH and before is not None and now.memory > 0:
-            yield View(frame, image, still(image), number, (), oldest, flash=True)
+        if turn is Turn.FLASH and before is not None:
+            movement = still(image) if now.memory > 0 else None
+            yield View(frame, image, movement, number, (), oldest, flash=True)
             continue
         if before is not None and now.memory > 0:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
         older = back(number, frame.time, image, movement, now.recall)
         oldest = number if back.oldest is None else back.oldest
-        yield View(frame, image, movement, number, older, oldest)
+        yield View(frame, image, movement, number, older, oldest, back.kept, begins)
         before = image
 
 
