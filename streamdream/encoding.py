@@ -22,7 +22,7 @@ from streamdream.hardware import find
 from streamdream.info import VideoInfo
 from streamdream.views import square, squared
 
-os.environ.setdefault("SVT_LOG", "1")  # or the AV1 encoder talks on stderr
+os.environ.setdefault("SVT_LOG", "0")  # or the AV1 encoder talks on stderr
 
 HOUR = 3600  # seconds; no picture is decoded that long before it is shown
 FINEST = 1_000_000_000  # units a second that every encoder takes
