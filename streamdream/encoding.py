@@ -43,8 +43,13 @@ class Encoding:
         crf: float | None = None,
         preset: str = "medium",
         hardware: str = "none",
+        threads: int | None = None,
     ) -> None:
-        """For frames as `info` tells in a file of this name; the rest as VideoSink's."""
+        """For frames as `info` tells in a file of this name; the rest as VideoSink's.
+
+        `threads` of the encoder, which some give other bits for; None lets it choose.
+        """
+        self._threads = threads
         self.notices: list[str] = []
         self._ending = path.suffix.lower() or ".mkv"
         check_codec(path, codec, crf)
@@ -144,6 +149,8 @@ class Encoding:
         context = stream.codec_context
         if codec.name == "hevc" and self._format in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # what Apple's players ask for
+        if self._threads is not None:
+            context.thread_count = self._threads
         context.time_base = self.base
         context.sample_aspect_ratio = self._aspect
         context.colorspace = 0 if codec.lossless else info.colour.matrix

@@ -145,7 +145,7 @@ def dream_file(
     """
     options, listener = options or Options(), listener or Silent()
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
-    if options.resume:
+    if options.lasts:
         from streamdream.jobs.session import dream_job
 
         return dream_job(source, target, options, listener)

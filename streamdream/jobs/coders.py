@@ -85,7 +85,7 @@ class RowCoder:
 def coder_of(target: Path, info: VideoInfo, options: Options, comment: str) -> Coder:
     """What keeps frames as `info` tells for a target. Raises SinkError, OptionError."""
     if is_video(target):
-        how = options.codec, options.crf, options.encoder_preset, options.hardware
+        how = options.codec, options.crf, options.encoder_preset, options.hardware, options.threads
         return VideoCoder(target, Encoding(target, info, *how))
     if is_row(target):
         return RowCoder(target, info, comment)

@@ -3,6 +3,7 @@
 out.mp4.job/
   lock                     held by the process that works on the job
   manifest                 what the job is of, see `manifest`
+  plan                     where scenes begin, see `plan`
   segments/000000000048    frames from number 48 on, see `segments`
   points/000000000096      what a run needs to go on at frame 96, see `points`
   result.mp4               the result, from when it is complete until it has its name
@@ -33,6 +34,7 @@ class JobFolder:
         self.path, self.target = path, target
         self.segments, self.points = path / "segments", path / "points"
         self.manifest, self.finish = path / "manifest", path / "finish"
+        self.plan = path / "plan"
         self.result = path / f"result{target.suffix}"
 
     @staticmethod
@@ -103,7 +105,7 @@ class JobFolder:
         """Remove it and all that is in it; until the last moment it tells that it was finished."""
         for folder in (self.segments, self.points):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in (self.manifest, self.finish):
+        for path in (self.plan, self.manifest, self.finish):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)

@@ -107,7 +107,7 @@ def command_of(source: str | Path, target: Path, options: Options) -> str:
         if value is None or value == ():
             continue
         words.append(f"{flag}={_typed(value)}")
-    if "--resume" not in words:
+    if "--resume" not in words and not any(word.startswith("--workers=") for word in words):
         words.append("--resume")
     return shlex.join(words)
 

@@ -29,14 +29,33 @@ class Lasting(BaseModel):
         le=100_000,
         description="Longest segment: what an interruption can cost at most.",
     )
+    workers: Annotated[int, Parameter(group=LASTING)] = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that dream scenes at the same time, each with its part of the "
+        "cores, on a GPU each where there are several; implies --resume.",
+    )
+    threads: Annotated[int | None, Parameter(group=LASTING)] = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Threads of every process. Frames differ in their last bits between numbers "
+        "of threads, so a job keeps its own.",
+    )
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is made in segments."""
+        return self.resume or self.workers > 1
 
     # What may differ when a job goes on: it changes nothing about the result.
-    free: ClassVar[frozenset[str]] = frozenset({"resume", "overwrite"})
+    free: ClassVar[frozenset[str]] = frozenset({"resume", "overwrite", "workers"})
 
 
-def check_lasting(resume: bool, given: Input, target: Path | None, loop: str | None) -> None:
+def check_lasting(options: Lasting, given: Input, target: Path | None, loop: str | None) -> None:
     """Raise OptionError where nothing could be gone on with."""
-    if not resume:
+    if not options.lasts:
         return
     if target is None:
         raise OptionError("--resume", "a window cannot be gone on with", "name a file with -o")

@@ -7,9 +7,10 @@ it: then it does not matter who made that, or when. All that is needed is in the
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 
+import cv2
 import torch
 
 from streamdream.frame import Frame
@@ -44,36 +45,39 @@ class Share:
         return Share(record.end, end, record.place, record.point or None, record.latest)
 
 
-def missing(folder: JobFolder) -> Share | None:
-    """The first part of a film that no segment has; None if all is there.
+def missing(folder: JobFolder, share: Share | None = None) -> Share | None:
+    """The first part of a share (None: of the film) that no segment has; None if all is there.
 
     It begins sooner where the point to go on from is gone. Segments that do not follow on what
     comes before them are removed.
     """
-    followed: list[int] = []  # segments that follow on each other, by their first frames
-    end = 0
+    share = share or Share()
+    followed: list[Record] = []  # of segments that follow on each other
+    end = share.begin
     for begin in folder.begun():
+        if begin < share.begin or (share.end is not None and begin >= share.end):
+            continue
         record = record_of(folder.segment(begin), whole=False)
         if record is None or begin < end:
             folder.segment(begin).unlink(missing_ok=True)
             continue
         if begin > end:
-            return _to(begin, followed, folder)
-        followed.append(begin)
+            return _to(begin, share, followed, folder)
+        followed.append(record)
         end = record.end
         if record.last:
             return None
-    return _to(None, followed, folder)
+    return None if end == share.end else _to(share.end, share, followed, folder)
 
 
-def _to(end: int | None, followed: Sequence[int], folder: JobFolder) -> Share:
-    for begin in reversed(followed):
-        record = record_of(folder.segment(begin), whole=False)
-        if record is None or record.point is None:
+def _to(end: int | None, share: Share, followed: list[Record], folder: JobFolder) -> Share:
+    while followed:
+        record = followed.pop()
+        if record.point is None:
             continue
         if record.point == "" or _point_data(folder, record.end, record.point) is not None:
             return Share.behind(record, end)
-    return Share(0, end)
+    return replace(share, end=end)
 
 
 def _point_data(folder: JobFolder, index: int, digest: str) -> bytes | None:
@@ -82,6 +86,20 @@ def _point_data(folder: JobFolder, index: int, digest: str) -> bytes | None:
     except OSError:
         return None
     return data if digest_of_bytes(data) == digest else None
+
+
+@contextmanager
+def using_threads(threads: int | None) -> Generator[None, None, None]:
+    """Let PyTorch and OpenCV compute with so many threads; None leaves them as they are."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def render(

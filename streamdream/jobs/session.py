@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,11 +19,14 @@ from streamdream.files import is_row
 from streamdream.info import Counts
 from streamdream.inputs import locate
 from streamdream.jobs.coders import RowCoder, coder_of
+from streamdream.jobs.crew import Crew
 from streamdream.jobs.folder import JobFolder, read_sealed, sync, write_sealed
 from streamdream.jobs.joining import Film, check_free, join_animation, join_row, join_video
 from streamdream.jobs.manifest import Manifest, check_files, now_of
+from streamdream.jobs.messages import Work
 from streamdream.jobs.options import check_lasting
-from streamdream.jobs.rendering import Share, missing, render
+from streamdream.jobs.plan import shares_of
+from streamdream.jobs.rendering import Share, missing, render, using_threads
 from streamdream.jobs.segments import BrokenSegment, fault_of, record_of
 from streamdream.options import Options
 from streamdream.pipeline import Effect
@@ -50,13 +55,14 @@ def dream_job(
     Stopped leaves it for another time; so does whatever kills the process.
     """
     given = locate(source, options.exact_rate)
-    check_lasting(options.resume, given, target, options.loop_kind)
+    check_lasting(options, given, target, options.loop_kind)
     assert target is not None
     folder = JobFolder.of(target)
     finishing = folder.finishing
-    with prepared(source, target, options, finishing) as ready:
+    options = options.model_copy(update={"threads": _threads(options, folder)})
+    with using_threads(options.threads), prepared(source, target, options, finishing) as ready:
         if ready.one and not is_video(target):  # there is nothing to go on with
-            plain = options.model_copy(update={"resume": False})
+            plain = options.model_copy(update={"resume": False, "workers": 1})
             return dream_file(source, target, plain, listener)
         if is_row(target):
             with suppress(OSError):  # told when the job's folder is made
@@ -179,6 +185,9 @@ class _Session:
 
     def _render(self, ready: Prepared, share: Share) -> None:
         options = ready.options
+        if options.workers > 1:
+            self._share_out(ready)
+            return
         if self._effects is None:
             self._effects = effects_of(options, ready.device)
         coder = coder_of(self._target, ready.info, options, options.as_comment())
@@ -192,6 +201,19 @@ class _Session:
             check_files(self._files, self._manifest.files, self._folder)
 
         render(ready, self._effects, coder, self._folder, share, step, still_there)
+
+    def _share_out(self, ready: Prepared) -> None:
+        done = self._done()
+        # Options as they were given: each worker finds out the rest as this run did.
+        work = Work(self._source, self._target, self._options, self._files, self._manifest.files)
+
+        def step(frames: int) -> None:
+            self.outcome.frames = done + frames
+            self._listener.step(self.outcome.frames, ready.source.counts)
+
+        workers = self._options.workers
+        with Crew(work, workers, self._folder, self._notice) as crew:
+            crew.render(shares_of(self._folder, ready.source, workers), step)
 
     def _join(self, ready: Prepared) -> None:
         folder, target, options, outcome = self._folder, self._target, ready.options, self.outcome
@@ -250,6 +272,17 @@ class _Session:
         if text not in self._told:
             self._told.add(text)
             self._listener.notice(text)
+
+
+def _threads(options: Options, folder: JobFolder) -> int | None:
+    """How many threads each process takes: as it was when the job began, if nothing is said."""
+    if options.threads is not None:
+        return options.threads
+    with suppress(SinkError):  # told when the job begins
+        if (before := Manifest.read(folder)) is not None:
+            return before.options.get("threads")
+    cores = os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count()
+    return max(1, (cores or 1) // options.workers) if options.workers > 1 else None
 
 
 def _files(ready: Prepared, options: Options) -> dict[str, tuple[Path, ...]]:
