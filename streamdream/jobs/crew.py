@@ -49,6 +49,21 @@ class _Hand:
             pickle.dump(order, stream)
             stream.flush()
 
+    def dismiss(self) -> None:
+        """Give no more orders, whereupon it ends."""
+        with suppress(OSError):
+            cast(IO[bytes], self.process.stdin).close()
+
+    def leave(self) -> None:
+        """See that it has ended."""
+        self.dismiss()
+        try:
+            self.process.wait(LEAVE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        cast(IO[bytes], self.process.stdout).close()
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -114,15 +129,9 @@ class Crew:
     def close(self) -> None:
         """End all workers; what they have not finished is made again another time."""
         for hand in self._hands:
-            with suppress(OSError):
-                cast(IO[bytes], hand.process.stdin).close()
+            hand.dismiss()
         for hand in self._hands:
-            try:
-                hand.process.wait(LEAVE)
-            except subprocess.TimeoutExpired:
-                hand.process.kill()
-                hand.process.wait()
-            cast(IO[bytes], hand.process.stdout).close()
+            hand.leave()
 
     def __enter__(self) -> Crew:
         """The crew itself."""
@@ -170,7 +179,7 @@ class Crew:
             self.frames, hand.frames = self.frames + hand.frames, 0
         else:
             self._hands.remove(hand)
-            hand.process.wait()
+            hand.leave()
         if share is None or not done:
             return
         self._tried[share.begin] += 1
