@@ -26,6 +26,9 @@ from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
+from streamdream.jobs.commands import jobs
+from streamdream.jobs.folder import JobFolder
+from streamdream.jobs.options import check_lasting
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
 from streamdream.masks.options import check_mask, mask_files
@@ -51,6 +54,7 @@ app.command(scenes)
 app.command(models)
 app.command(cameras)
 app.command(doctor)
+app.command(jobs)
 app["--help"].group = app["--version"].group = Group("Help", sort_key=9)
 
 
@@ -92,11 +96,13 @@ def dream(
     check_styles(chosen)
     check_guides(chosen)
     check_mask(chosen)
+    check_lasting(chosen, given_source, output, chosen.loop_kind)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
+        finishing = chosen.lasts and JobFolder.of(output).finishing
         named = (*files_of(chosen), *guide_files(chosen), *mask_files(chosen))
         read = (*given_source.all_files, *songs, *named)
-        check_target(output, read, chosen.overwrite)
+        check_target(output, read, chosen.overwrite or finishing)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

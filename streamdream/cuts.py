@@ -77,9 +77,11 @@ Picture = TypeVar("Picture")
 
 
 def shots(
-    pictures: Iterable[Picture], small: Callable[[Picture], Small]
+    pictures: Iterable[Picture], small: Callable[[Picture], Small], before: Small | None = None
 ) -> Iterator[tuple[Picture, Turn]]:
     """Every picture, and whether a shot begins with it; `small` gives its grey copy.
+
+    They may go on a shot, behind the picture of the grey copy `before`, which is no flash.
 
     A flash of up to FLASH pictures is found by looking so many ahead, only where a shot may
     begin: nowhere else is a picture held back. What a picture is depends on its own shot and on
@@ -87,7 +89,6 @@ def shots(
     """
     cuts, coming = Cuts(), iter(pictures)
     waiting: deque[tuple[Picture, Small]] = deque()
-    before: Small | None = None
     while True:
         if not waiting:
             if (picture := next(coming, None)) is None:

@@ -131,6 +131,10 @@ def report(outcome: Outcome, output: Path | None, display: Display) -> int:
     """Tell how a run into `output` ended; the exit code."""
     if output is None:
         return 0
+    if not outcome.complete and outcome.again:
+        done = "1 frame is" if outcome.frames == 1 else f"{outcome.frames} frames are"
+        say(f"interrupted: {done} done; go on with: {outcome.again}")
+        return 128 + (display.signal or signal.SIGINT)
     if not outcome.complete:
         left = outcome.path and output.with_name(outcome.path.name)  # as it was typed
         kept = f"{left} holds {outcome.frames} frames"

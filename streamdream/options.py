@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from streamdream import models
+from streamdream.jobs.options import Lasting
 from streamdream.masks.options import Masked
 from streamdream.objectives.classes import check_classes
 from streamdream.objectives.options import Aimed
@@ -329,7 +330,7 @@ class Written(Common):
         return count_of(self.max_size)
 
 
-class Options(Written, Piece):
+class Options(Written, Piece, Lasting):
     """All options of a run that dreams a file."""
 
     size: Annotated[Size | None, Parameter(group=PIECE, metavar="WIDTHxHEIGHT")] = Field(

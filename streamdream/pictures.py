@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import cast
 
@@ -54,7 +55,7 @@ class PictureSink(FileSink):
     def __init__(self, path: str | Path, info: VideoInfo, comment: str = "") -> None:
         """Prepare to write one picture as `info` tells, with `comment` in its metadata."""
         self._file = PartFile(Path(path))
-        self._writer = _Writer(self._file.path, info, comment)
+        self._writer = PictureForm(self._file.path, info, comment)
         self._frame: Frame | None = None
         self.notices = list(self._writer.notices)
         self.part = None
@@ -83,7 +84,7 @@ class RowSink(FileSink):
         `companions` names what else the source has, to say that it is left out.
         """
         self.part = self._pattern = pattern
-        self._writer = _Writer(pattern, info, comment)
+        self._writer = PictureForm(pattern, info, comment)
         self._count = 0
         try:
             pattern.parent.mkdir(exist_ok=True)
@@ -105,10 +106,11 @@ class RowSink(FileSink):
             self.notices.append(f"{some} of a longer row of before are left behind this one")
 
 
-class _Writer:
-    """Writes frames as pictures of one kind."""
+class PictureForm:
+    """How frames become pictures of one kind; `notices` says what becomes of them."""
 
     def __init__(self, path: Path, info: VideoInfo, comment: str) -> None:
+        """For frames as `info` tells in files named so, with `comment` in each."""
         self._kind = PICTURE_FORMATS[path.suffix.lower()]
         self._size, self._profile, self._comment = square(info), info.profile, comment
         check_side(path, self._kind, self._size)
@@ -119,17 +121,17 @@ class _Writer:
     def save(self, file: PartFile, frame: Frame) -> None:
         """Write a frame; raises SinkError."""
         try:
-            self._save(file.part, frame)
+            file.part.write_bytes(self.encoded(frame))
             file.complete()
         except (OSError, FFmpegError) as fault:
             file.forget()
             raise file.fault(fault, None) from None
 
-    def _save(self, path: Path, frame: Frame) -> None:
+    def encoded(self, frame: Frame) -> bytes:
+        """A frame as the content of such a file."""
         frame = squared(frame, self._size)
         if self._kind == "PNG":
-            path.write_bytes(png(frame, self._comment, self._profile))
-            return
+            return png(frame, self._comment, self._profile)
         if self._kind == "JPEG":
             image = Image.fromarray(eight_bits(on_black(frame)))
             more: dict[str, object] = {"subsampling": 0, "comment": self._comment}
@@ -137,7 +139,9 @@ class _Writer:
             layers = [frame.pixels] if frame.alpha is None else [frame.pixels, frame.alpha]
             image = Image.fromarray(eight_bits(np.dstack(layers)))
             more = {"exif": settings_exif(self._comment)}
-        image.save(path, self._kind, quality=QUALITY, icc_profile=self._profile or b"", **more)
+        data = BytesIO()
+        image.save(data, self._kind, quality=QUALITY, icc_profile=self._profile or b"", **more)
+        return data.getvalue()
 
 
 def png(frame: Frame, comment: str, profile: bytes | None = None) -> bytes:

@@ -35,6 +35,7 @@ from streamdream.frame import (
     Pixels,
     Resized,
     Size,
+    Small,
     resize,
     to_image,
     work_size,
@@ -43,7 +44,7 @@ from streamdream.governor import Governor, Scalar
 from streamdream.masks.masking import Masks, Measured, Opacity, laid
 from streamdream.motion import Motion, Movement, still, warp
 from streamdream.options import Look, Options
-from streamdream.recall import Lookback, Older
+from streamdream.recall import Kept, Lookback, Older
 from streamdream.schedule import Moment
 from streamdream.threads import ahead
 from streamdream.views import arranged
@@ -70,9 +71,10 @@ class View:
 
     `image` (3, h, w) the frame at work size; `movement` back to the frame before, None where
     nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
-    of which none before number `oldest` is needed again. `flash` that it only interrupts a shot:
-    it is dreamed on, standing still, and then forgotten. `opacity` (H, W, 1) is how much the
-    full-size frame is redrawn, None for wholly; `measured` what the mask goes on from.
+    of which none before number `oldest` is needed again, and `kept` are the pictures of those
+    that may be. `begins` that a shot does; `flash` that it only interrupts one: it is dreamed on,
+    standing still, and then forgotten. `opacity` (H, W, 1) is how much the full-size frame is
+    redrawn, None for wholly; `measured` what the mask goes on from.
     """
 
     frame: Frame
@@ -81,6 +83,8 @@ class View:
     number: int
     older: tuple[Older, ...]
     oldest: int
+    kept: tuple[Kept, ...] = ()
+    begins: bool = False
     flash: bool = False
     opacity: Opacity | None = None
     measured: Measured | None = None
@@ -114,6 +118,37 @@ States = tuple[State | None, ...]
 
 Settle = Callable[[Frame, States], States]
 """Has the last word on a frame's states: what it gives is shown, and carried on."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """All that a run needs to go on behind a frame as if it had never stopped.
+
+    `number` is that of the frame's view, `image` (3, h, w) the frame at work size, `small` its
+    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the frame's own among them;
+    `kept` the earlier pictures that may be looked back to; `measured` what the mask goes on from.
+    """
+
+    number: int
+    image: Image
+    small: Small
+    shape: tuple[int, ...]
+    past: dict[int, States]
+    kept: tuple[Kept, ...]
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A redrawn `frame`, the frame of the `source` it was, and the `point` behind it.
+
+    Behind a flash there is none. `begins`: a shot does, and nothing of what was before went in.
+    """
+
+    frame: Frame
+    source: Frame
+    point: Point | None
+    begins: bool
 
 
 @dataclass(frozen=True)
@@ -199,11 +234,37 @@ def redraw(
     `masks` say where (None: those of the options); they are closed in the end.
     Raises ModelError where a result is not finite.
     """
+    with closing(
+        steps(frames, options, effect, motion, device, watch, waiting, drive, settle, masks)
+    ) as made:
+        for step in made:
+            yield step.frame
+
+
+def steps(
+    frames: Iterable[Frame],
+    options: Options,
+    effect: Effect | Sequence[Effect],
+    motion: Motion,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+    waiting: Callable[[], None] | None = None,
+    drive: Drive = undriven,
+    settle: Settle | None = None,
+    masks: Masks | None = None,
+    point: Point | None = None,
+) -> Generator[Step, None, None]:
+    """As `redraw`, with every frame the point behind it.
+
+    From such a `point` it goes on with the `frames` that follow, bit for bit as if it had made
+    those before as well.
+    """
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
-    states: States = (None,) * len(effects)
-    past: dict[int, States] = {}
+    past: dict[int, States] = {} if point is None else dict(point.past)
+    states = (None,) * len(effects) if point is None else past[point.number]
     masks = masks or Masks.of(options)
-    with closing(ahead(views(frames, options, motion, drive, masks), waiting=waiting)) as seen:
+    found_ahead = ahead(views(frames, options, motion, drive, masks, point), waiting=waiting)
+    with closing(found_ahead) as seen:
         for view in seen:
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
@@ -241,7 +302,10 @@ def redraw(
                     pixels = each.laid_on(pixels, after.image, after.delta, now)
             if view.opacity is not None:
                 pixels = laid(frame.pixels, pixels, view.opacity)
-            yield arranged(frame, pixels, now.view)
+            seen_so = view.image, small_of(frame), frame.pixels.shape
+            kept = past, view.kept, view.measured
+            behind = None if view.flash else Point(view.number, *seen_so, *kept)
+            yield Step(arranged(frame, pixels, now.view), frame, behind, view.begins)
 
 
 def views(
@@ -250,35 +314,46 @@ def views(
     motion: Motion,
     drive: Drive = undriven,
     masks: Masks | None = None,
+    point: Point | None = None,
 ) -> Iterator[View]:
     """What each frame shows, how it moved since the one before in its shot, and where to redraw.
+
+    The first may follow on the frame of a `point`.
 
     Frames of another size are another shot; another size to dream at is not. Closes `masks`.
     """
     with closing(masks) if masks is not None else nullcontext():
-        yield from _views(frames, options, motion, drive, masks)
+        yield from _views(frames, options, motion, drive, masks, point)
 
 
 def _views(
-    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive, masks: Masks | None
+    frames: Iterable[Frame],
+    options: Options,
+    motion: Motion,
+    drive: Drive,
+    masks: Masks | None,
+    point: Point | None,
 ) -> Iterator[View]:
-    before: Image | None = None
-    measured: Measured | None = None
-    size: tuple[int, ...] = ()
-    back = Lookback(motion)
-    for number, (frame, turn) in enumerate(shots(frames, small_of)):
-        if turn is Turn.BEGINS or frame.pixels.shape != size:
+    before = None if point is None else point.image
+    measured = None if point is None else point.measured
+    size = () if point is None else point.shape
+    back = Lookback(motion, () if point is None else point.kept)
+    told = shots(frames, small_of, None if point is None else point.small)
+    for number, (frame, turn) in enumerate(told, 0 if point is None else point.number + 1):
+        begins = turn is Turn.BEGINS or frame.pixels.shape != size
+        if begins:
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
         oldest = number if back.oldest is None else back.oldest
         movement = None
         follows = now.memory > 0 or (masks is not None and masks.follows)
-        if turn is Turn.FLASH and before is not None and follows:
+        if turn is Turn.FLASH and before is not None:
             # The mask stays where it was, as the dream does.
             opacity = masks and masks.opacity(measured, frame.time, frame.pixels.shape[:2], now)
-            stands = still(image) if now.memory > 0 else None
-            yield View(frame, image, stands, number, (), oldest, True, opacity, measured)
+            movement = still(image) if now.memory > 0 else None
+            where = opacity, measured
+            yield View(frame, image, movement, number, (), oldest, (), False, True, *where)
             continue
         if before is not None and follows:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
@@ -290,7 +365,9 @@ def _views(
             movement = None
         older = back(number, frame.time, image, movement, now.recall)
         oldest = number if back.oldest is None else back.oldest
-        yield View(frame, image, movement, number, older, oldest, False, opacity, measured)
+        where = opacity, measured
+        kept = back.kept
+        yield View(frame, image, movement, number, older, oldest, kept, begins, False, *where)
         before = image
 
 

@@ -8,6 +8,7 @@ nearest first.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,6 +17,10 @@ from streamdream.motion import Motion, Movement
 
 PARTS = Fraction(1, 4), Fraction(1, 2), Fraction(1)  # of the time that is looked back
 NEW_FROM = 0.02  # of a picture that is new, from which looking back is worth it
+
+
+Kept = tuple[int, Fraction, Image]
+"""A picture (3, h, w) that may be looked back to, with the number of its view and its time."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,15 @@ class Lookback:
     It holds the pictures of so many seconds, at work size, and forgets them at a cut.
     """
 
-    def __init__(self, motion: Motion) -> None:
-        """Look back with this motion."""
+    def __init__(self, motion: Motion, kept: Iterable[Kept] = ()) -> None:
+        """Look back with this motion, to what was `kept` and to what is to come."""
         self._motion = motion
-        self._kept: deque[tuple[int, Fraction, Image]] = deque()
+        self._kept: deque[Kept] = deque(kept)
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """What may still be looked back to."""
+        return tuple(self._kept)
 
     @property
     def oldest(self) -> int | None:

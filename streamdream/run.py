@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -21,7 +21,7 @@ from streamdream.companions import Companions
 from streamdream.effects import effects_of, idle, precision_of
 from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
-from streamdream.frame import Frame
+from streamdream.frame import Frame, Size
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
@@ -88,7 +88,8 @@ class Silent:
 class Outcome:
     """What a run did: `frames` written in `seconds`, to `path` (None: a window).
 
-    `led` frames were dreamed before the first, for a loop to begin where it ends.
+    `led` frames were dreamed before the first, for a loop to begin where it ends; `again` is what
+    goes on with a run that was stopped, "" where nothing can.
     """
 
     frames: int
@@ -97,6 +98,7 @@ class Outcome:
     complete: bool
     counts: Counts
     led: int = 0
+    again: str = ""
 
 
 def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> Iterator[str]:
@@ -155,32 +157,22 @@ def dream_file(
     """
     options, listener = options or Options(), listener or Silent()
     target = STDOUT if str(target) == "-" else None if target is None else Path(target)
-    given, reading = locate(source, options.exact_rate), reading_of(options)
-    check_styles(options)
-    check_guides(options)
-    check_mask(options)
-    if target is not None:
-        check_target(target, read_files(given, options), options.overwrite)
-        check_codec(target, options.codec, options.crf)
-        check_size(target, options.most_bytes)
-        reading = replace(reading, profiled=is_picture(target))
-    part = options.start, options.end, options.frames, options.fitted_size, reading
-    with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
-        options = options.clocked(Clock(frames.info.rate, frames.info.frames))
-        check_length(options, frames)
-        device = choose_device(options.device)
-        # What is recorded in the result is what was used: other precisions give other bits.
-        options = options.model_copy(update={"precision": precision_of(options, device)})
-        info = arranged_info(frames.info, options.view)
-        beside, left_out = _beside(frames.companions, options, song)
-        one, title = 1 in (options.frames, info.frames) or info.still, Path(frames.input.label).name
-        opened = open_sink(target, info, beside, options, title, one, listener.finish)
+    if options.lasts:
+        from streamdream.jobs.session import dream_job
+
+        return dream_job(source, target, options, listener)
+    with prepared(source, target, options) as ready:
+        frames, options, device = ready.source, ready.options, ready.device
+        info = ready.info
+        companions, left_out = beside(frames.companions, options, ready.song)
+        one, title = ready.one, Path(frames.input.label).name
+        opened = open_sink(target, info, companions, options, title, one, listener.finish)
         motion, loop = OpticalFlow(options.flow), None
         if options.loop or options.loop_blend is not None:
-            loop = Loop.of(partial(VideoSource, source, *part), options, motion)
+            loop = Loop.of(partial(VideoSource, source, *ready.part), options, motion)
             options = options.clocked(Clock(frames.info.rate, loop.length))
         since = Fraction(0) if loop is None else loop.shift
-        drive = drive_of(options, frames, song, since)
+        drive = drive_of(options, frames, ready.song, since)
         masks = Masks.of(options, since + (options.start or 0))
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
         _tell(listener, [*notices, *loop_notices(options, loop, left_out)])
@@ -224,7 +216,55 @@ def _tell(listener: Listener, notices: Iterable[str]) -> None:
         listener.notice(notice)
 
 
-def _beside(
+@dataclass(frozen=True)
+class Prepared:
+    """What a run has before it loads a network.
+
+    `options` are clocked, with the precision that is used; `part` is what the `source` was
+    opened with besides its name; `info` tells of the frames that come out, `one` that there
+    will be a single one.
+    """
+
+    source: VideoSource
+    song: Song | None
+    options: Options
+    device: torch.device
+    part: tuple[Fraction | None, Fraction | None, int | None, Size | None, Reading]
+    info: VideoInfo
+    one: bool
+
+
+@contextmanager
+def prepared(
+    source: str | Path, target: Path | None, options: Options, overwrite: bool = False
+) -> Generator[Prepared, None, None]:
+    """Open what a run reads, and look at all that can be wrong before a network is loaded.
+
+    With `overwrite` what is at the target does not matter. Raises errors.Error.
+    """
+    given = locate(source, options.exact_rate)
+    reading = reading_of(options)
+    check_styles(options)
+    check_guides(options)
+    check_mask(options)
+    if target is not None:
+        check_target(target, read_files(given, options), options.overwrite or overwrite)
+        check_codec(target, options.codec, options.crf)
+        check_size(target, options.most_bytes)
+        reading = replace(reading, profiled=is_picture(target))
+    part = options.start, options.end, options.frames, options.fitted_size, reading
+    with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
+        options = options.clocked(Clock(frames.info.rate, frames.info.frames))
+        check_length(options, frames)
+        device = choose_device(options.device)
+        # What is recorded in the result is what was used: other precisions give other bits.
+        options = options.model_copy(update={"precision": precision_of(options, device)})
+        info = arranged_info(frames.info, options.view)
+        one = 1 in (options.frames, info.frames) or info.still
+        yield Prepared(frames, song, options, device, part, info, one)
+
+
+def beside(
     companions: Companions, options: Options, song: Song | None
 ) -> tuple[Companions, list[str]]:
     """What goes along with the pictures of a run, and the names of what does not fit them."""
@@ -250,7 +290,7 @@ def write_all(
     """
     began = time.perf_counter()
     try:
-        with sink:
+        with enough_memory(device), sink:
             told = list(sink.notices)
             for notice in told:
                 listener.notice(notice)
@@ -264,14 +304,21 @@ def write_all(
     except Stopped:
         outcome.complete = False
         outcome.path = sink.part
+    outcome.seconds = time.perf_counter() - began
+    return outcome
+
+
+@contextmanager
+def enough_memory(device: torch.device) -> Generator[None, None, None]:
+    """Raises ModelError in place of what PyTorch says where a `device` has too little memory."""
+    try:
+        yield
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as fault:
         # PyTorch says so on the CPU with a RuntimeError that nothing but its words tells.
         if type(fault) is RuntimeError and "allocate memory" not in str(fault):
             raise
         cure = "use a smaller --work-size, or --tile for a dream"
         raise ModelError("memory", f"there is not enough ({device})", cure) from None
-    outcome.seconds = time.perf_counter() - began
-    return outcome
 
 
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from hashlib import blake2b
 from heapq import heappop, heappush
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -47,6 +48,30 @@ class Glimpse:
     frame: Callable[[], Frame]
     small: Callable[[], Small]
     duration: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source can be read on: behind a frame.
+
+    `index` is that of the next frame; `time` and `digest` (see `digest_of`) those of the frame
+    before it. `plain`: up to here times are those in the file, and nothing was damaged, so that
+    it may be sought; `clock` that the file's clock did not leap.
+    """
+
+    index: int
+    time: Fraction
+    digest: str
+    plain: bool
+    clock: bool
+
+
+def digest_of(frame: Frame) -> str:
+    """Tells a frame's picture from others."""
+    found = blake2b(np.ascontiguousarray(frame.pixels).data, digest_size=16)
+    if frame.alpha is not None:
+        found.update(np.ascontiguousarray(frame.alpha).data)
+    return found.hexdigest()
 
 
 class VideoSource:
@@ -104,16 +129,90 @@ class VideoSource:
         """Frames in order, with increasing times."""
         return (glimpse.frame() for glimpse in self.skim())
 
-    def skim(self) -> Generator[Glimpse, None, None]:
-        """The same, each converted only when its frame is asked for."""
-        self._reading_now = self._glimpses()
+    def skim(self, place: Place | None = None) -> Generator[Glimpse, None, None]:
+        """The same, each converted only when its frame is asked for; all, or from a place on.
+
+        Raises SourceError where that place is not in it.
+        """
+        self._reading_now = self._glimpses(place)
         return self._reading_now
 
-    def _glimpses(self) -> Generator[Glimpse, None, None]:
+    def place_behind(self, frame: Frame) -> Place:
+        """Where it can be read on behind a frame of it."""
+        plain = self.counts == Counts() and self.clock_is_whole
+        return Place(frame.index + 1, frame.time, digest_of(frame), plain, self.clock_is_whole)
+
+    @property
+    def clock_is_whole(self) -> bool:
+        """Whether the clock of the file has not leapt so far."""
+        return self._clock.newest == 0
+
+    def undecoded(self, until: Fraction | None = None) -> Generator[Fraction, None, None]:
+        """Read on without decoding, only for the companions; yields how far it is, in seconds.
+
+        Frames end at the time `until` (None: with the file). Only for files whose clock is whole.
+        """
+        self.companions.begin()
+        if until is not None:
+            self._until = self._feed.end = until + self._shift
+        for packet in self._reader.packets():
+            if packet.stream is not self._reader.stream:
+                self._feed.take(packet)
+                continue
+            if packet.pts is None:
+                continue
+            when = packet.pts * packet.time_base
+            if self._until is not None and when >= self._until:
+                break
+            yield when - self._shift
+        else:
+            self._feed.release(last=True)
+        self._drain()
+
+    def _from_place(self, place: Place) -> Iterator[Timed]:
+        """The pictures behind a place; it is sought, and if that is not exact, all are read."""
+        if place.plain and not self.input.piped:
+            before = place.time + self._shift
+            for earlier in (0, 2, 10):
+                with suppress(*BROKEN, OverflowError):
+                    self._reader.seek(max(before - earlier, self._origin))
+                    self._begin()
+                    for picture, time in self._pictures:
+                        if time > place.time:
+                            break
+                        if time < place.time:
+                            continue
+                        if digest_of(self._frame(picture, time, 0, None)) == place.digest:
+                            return self._pictures
+                        break
+        self._start_again()
+        pictures = chain([self._first], self._pictures)
+        found = next(islice(pictures, place.index - 1, None), None)
+        if (
+            found is None
+            or found[1] != place.time
+            or (digest_of(self._frame(*found, 0, None)) != place.digest)
+        ):
+            reason = f"frame {place.index - 1} is another one than before"
+            raise self._reader.fault(reason, "has it changed?")
+        return pictures
+
+    def _start_again(self) -> None:
+        self._reader.reopen()
+        self._begin()
+        first = self._sought_picture()
+        if first is None or first[1] != self._first[1]:
+            raise self._reader.fault("begins at another time than before", "has it changed?")
+        self._first = first
+
+    def _glimpses(self, place: Place | None) -> Generator[Glimpse, None, None]:
         self.companions.begin()
         pictures = chain([self._first], self._pictures)
+        start = 0
+        if place is not None:
+            pictures, start = self._from_place(place), place.index
         end = self._origin
-        for index, (picture, time) in enumerate(pictures):
+        for index, (picture, time) in enumerate(pictures, start):
             duration = _duration(picture)
             final = index + 1 == self._wanted
             following = next(pictures, None) if final else None

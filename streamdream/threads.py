@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from queue import Empty, Queue
 from threading import Condition, Event, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
-
-from streamdream.frame import Frame
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from streamdream.frame import Frame
     from streamdream.pipeline import Picture
-    from streamdream.sinks import Sink
 
 T = TypeVar("T")
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
 
 DEPTH = 2  # items; more would only take memory
 LOOK = 0.2  # seconds between two looks at whether somebody wants to stop
@@ -112,16 +111,39 @@ class Newest(Generic[T]):
         return found
 
 
-class Behind:
+class Takes(Protocol[Taken_contra]):
+    """A sink, of frames or of what else there is one of for each."""
+
+    @property
+    def notices(self) -> Sequence[str]: ...
+
+    @property
+    def part(self) -> Path | None: ...
+
+    def watch(self, frame: Frame, picture: Picture) -> None: ...
+
+    def write(self, frame: Taken_contra, /) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Behind(Generic[T]):
     """A sink that is written to by a thread of its own, so that encoding and dreaming overlap.
 
     A fault of the writing is raised by the next `write`, or at the end.
     """
 
-    def __init__(self, sink: Sink, depth: int = DEPTH) -> None:
+    def __init__(self, sink: Takes[T], depth: int = DEPTH) -> None:
         """Write to this sink, at most `depth` frames late."""
         self._sink = sink
-        self._queue: Queue[Frame | None] = Queue(depth)
+        self._queue: Queue[T | None] = Queue(depth)
         self._fault: BaseException | None = None
         self._writer = Thread(target=self._work, name="streamdream-behind", daemon=True)
 
@@ -139,7 +161,7 @@ class Behind:
         """Let the sink see an unfinished picture."""
         self._sink.watch(frame, picture)
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: T) -> None:
         """Take one frame, and wait only if the thread is too far behind."""
         if self._fault is not None:
             raise self._fault

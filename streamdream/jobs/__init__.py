@@ -1,0 +1,1 @@
+"""Long renders: films in segments that outlast interruptions."""
