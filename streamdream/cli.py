@@ -90,9 +90,10 @@ def dream(
     for song in songs:
         check_file(song)
     check_styles(chosen)
-    check_lasting(chosen.resume, given_source, output, chosen.loop_kind)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
+    check_lasting(chosen, given_source, output)
+    if output is not None:
         finishing = chosen.resume and JobFolder.of(output).finishing
         read = (*given_source.all_files, *songs, *files_of(chosen))
         check_target(output, read, chosen.overwrite or finishing)

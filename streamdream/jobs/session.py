@@ -31,6 +31,7 @@ from streamdream.run import (
     Prepared,
     beside,
     dream_file,
+    open_sink,
     prepared,
     song_notices,
 )
@@ -50,7 +51,7 @@ def dream_job(
     Stopped leaves it for another time; so does whatever kills the process.
     """
     given = locate(source, options.exact_rate)
-    check_lasting(options.resume, given, target, options.loop_kind)
+    check_lasting(options, given, target)
     assert target is not None
     folder = JobFolder.of(target)
     finishing = folder.finishing
@@ -58,6 +59,7 @@ def dream_job(
         if ready.one and not is_video(target):  # there is nothing to go on with
             plain = options.model_copy(update={"resume": False})
             return dream_file(source, target, plain, listener)
+        open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
         if is_row(target):
             with suppress(OSError):  # told when the job's folder is made
                 target.absolute().parent.mkdir(exist_ok=True)
