@@ -218,19 +218,19 @@ class _Session:
                 for notice in sink.notices:
                     self._notice(notice)
                 write_sealed(folder.finish, finish)
-                self._named()
-            sync(folder.target.parent)
         except SinkError as fault:
             cure = "what is done is kept, the same command goes on"
             raise SinkError(target, fault.reason, cure) from None
         except OSError as fault:
             raise fault_of(folder, fault) from None
+        self._named()
         folder.remove()
         outcome.seconds = time.perf_counter() - self._began
 
     def _named(self) -> None:
-        """Give the result its name, if it has not got it already."""
+        """Give the result its name, if it has not got it already; pictures of a row have."""
         if not self._folder.result.exists():
+            sync(self._folder.target.parent)
             return
         check_free(self._target, self._options.overwrite)
         try:
