@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import torch
 
 from streamdream.animation import AnimationSink
@@ -161,12 +162,13 @@ def dream_file(
         from streamdream.jobs.session import dream_job
 
         return dream_job(source, target, options, listener)
-    with prepared(source, target, options) as ready:
+    with using_threads(options.threads), prepared(source, target, options) as ready:
         frames, options, device = ready.source, ready.options, ready.device
         info = ready.info
         companions, left_out = beside(frames.companions, options, ready.song)
         one, title = ready.one, Path(frames.input.label).name
-        opened = open_sink(target, info, companions, options, title, one, listener.finish)
+        told = one, listener.finish, options.threads
+        opened = open_sink(target, info, companions, options, title, *told)
         motion, loop = OpticalFlow(options.flow), None
         if options.loop or options.loop_blend is not None:
             loop = Loop.of(partial(VideoSource, source, *ready.part), options, motion)
@@ -214,6 +216,20 @@ def dream_file(
 def _tell(listener: Listener, notices: Iterable[str]) -> None:
     for notice in notices:
         listener.notice(notice)
+
+
+@contextmanager
+def using_threads(threads: int | None) -> Generator[None, None, None]:
+    """Let PyTorch and OpenCV compute with so many threads; None leaves them as they are."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 @dataclass(frozen=True)
@@ -399,10 +415,12 @@ def open_sink(
     title: str,
     one: bool = False,
     tell: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> Callable[[], Sink]:
     """What opens the sink for frames as `info` tells; what is wrong with it is found before.
 
-    `title` is a window's, `one` that there will be a single frame, `tell` as AnimationSink's.
+    `title` is a window's, `one` that there will be a single frame, `tell` as AnimationSink's,
+    `threads` as VideoSink's.
     """
     comment = options.as_comment()
     also = [f"{s.type} stream {s.index}" for s in companions.streams]
@@ -413,7 +431,8 @@ def open_sink(
         return lambda: window
     if is_video(target):
         how = options.codec, options.crf, options.encoder_preset
-        return lambda: Behind(VideoSink(target, info, companions, *how, comment, options.hardware))
+        also_how = comment, options.hardware, threads
+        return lambda: Behind(VideoSink(target, info, companions, *how, *also_how))
     if is_row(target):
         check_size(target, options.most_bytes, moving=False)
         return lambda: Behind(RowSink(target, info, also, comment))

@@ -270,7 +270,7 @@ def test_all_colours_are_turned_into_the_sources(lite0: Backbone, photo: Image) 
     )
     assert after < 0.1 * before
     ranked = [x.flatten(1).sort(dim=1).values for x in (histogram, photo)]
-    assert torch.allclose(*ranked, atol=1e-5)
+    assert torch.allclose(ranked[0], ranked[1], atol=1e-5)
     for result in (covariance, histogram):
         assert float((result - photo).abs().mean()) * 255 > 2
 
@@ -360,7 +360,7 @@ def test_strength_and_stillness_hold_with_all_of_it(lite0: Backbone, photo: Imag
     source = to_image(frames[0].pixels, (64, 96))
     grown, moved = [], []
     for given in ({}, every):
-        pictures = run(lite0, frames, steps=10, octaves=2, **given)
+        pictures = run(lite0, frames, None, steps=10, octaves=2, **given)
         first, last = (
             float(response(lite0, source, picture, AIM)) for picture in (pictures[0], pictures[-1])
         )

@@ -53,9 +53,9 @@ def main() -> None:
     from streamdream.jobs.coders import coder_of
     from streamdream.jobs.folder import JobFolder
     from streamdream.jobs.manifest import check_files
-    from streamdream.jobs.rendering import render, using_threads
+    from streamdream.jobs.rendering import render
     from streamdream.pipeline import Effect
-    from streamdream.run import prepared
+    from streamdream.run import prepared, using_threads
 
     def answer(message: Message) -> None:
         pickle.dump(message, answers)
