@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -173,6 +173,23 @@ class Effect(Protocol):
         ...
 
 
+Begin = Callable[[Image, Look, int], None]
+"""Begins with a frame: its image at work size, its options, its index."""
+
+
+@runtime_checkable
+class Early(Protocol):
+    """An effect that can begin with frames before it is known what is carried to them."""
+
+    def beginning(self, device: torch.device | str) -> AbstractContextManager[Begin | None]:
+        """While this is open, what begins with a frame; None if it would not help.
+
+        Frames are begun in their order, by a thread that is not the effect's. The effect redraws
+        the same with and without.
+        """
+        ...
+
+
 def redraw(
     frames: Iterable[Frame],
     options: Options,
@@ -196,8 +213,11 @@ def redraw(
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
     states: States = (None,) * len(effects)
     past: dict[int, States] = {}
-    with closing(ahead(views(frames, options, motion, drive), waiting=waiting)) as seen:
-        for view in seen:
+    early = effects[0] if len(effects) == 1 and isinstance(effects[0], Early) else None
+    with ExitStack() as stack:
+        begin = None if early is None else stack.enter_context(early.beginning(device))
+        seen = ahead(views(frames, options, motion, drive, begin), waiting=waiting)
+        for view in stack.enter_context(closing(seen)):
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
             found: list[State | None] = []
@@ -236,11 +256,16 @@ def redraw(
 
 
 def views(
-    frames: Iterable[Frame], options: Options, motion: Motion, drive: Drive = undriven
+    frames: Iterable[Frame],
+    options: Options,
+    motion: Motion,
+    drive: Drive = undriven,
+    begin: Begin | None = None,
 ) -> Iterator[View]:
     """What each frame shows, and how it moved since the one before in its shot.
 
-    Frames of another size are another shot; another size to dream at is not.
+    Frames of another size are another shot; another size to dream at is not. `begin` is called
+    with each frame before its movement is looked for.
     """
     before: Image | None = None
     size: tuple[int, ...] = ()
@@ -250,6 +275,8 @@ def views(
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
+        if begin is not None:
+            begin(image, now, frame.index)
         oldest = number if back.oldest is None else back.oldest
         movement = None
         if turn is Turn.FLASH and before is not None and now.memory > 0:
