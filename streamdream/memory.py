@@ -1,8 +1,8 @@
 """Memory that was freed is kept for the next frame.
 
 Every frame asks for the same large pieces again. By default the C library gives such pieces back
-to the system at once, and the system hands them out page by page, each cleared: a sixth to a fifth
-of the time of a network that paints.
+to the system at once, and the system hands them out page by page, each cleared: that is a fifth of
+the time of a network that paints.
 """
 
 from __future__ import annotations
