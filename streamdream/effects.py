@@ -8,6 +8,7 @@ import torch
 
 from streamdream import backbone
 from streamdream.dream import Dream
+from streamdream.memory import keep_freed
 from streamdream.options import Look
 from streamdream.pipeline import Effect
 from streamdream.polish.options import NOISES, SHOWN
@@ -31,6 +32,7 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     Raises ModelError where a network or its weights are missing or wrong, and SourceError where
     a style cannot be read.
     """
+    keep_freed()
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
     if not styles:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -213,6 +213,23 @@ class Effect(Protocol):
         ...
 
 
+Begin = Callable[[Image, Look, int], None]
+"""Begins with a frame: its image at work size, its options, its index."""
+
+
+@runtime_checkable
+class Early(Protocol):
+    """An effect that can begin with frames before it is known what is carried to them."""
+
+    def beginning(self, device: torch.device | str) -> AbstractContextManager[Begin | None]:
+        """While this is open, what begins with a frame; None if it would not help.
+
+        Frames are begun in their order, by a thread that is not the effect's. The effect redraws
+        the same with and without.
+        """
+        ...
+
+
 def redraw(
     frames: Iterable[Frame],
     options: Options,
@@ -264,9 +281,11 @@ def steps(
     past: dict[int, States] = {} if point is None else dict(point.past)
     states = (None,) * len(effects) if point is None else past[point.number]
     masks = masks or Masks.of(options)
-    found_ahead = ahead(views(frames, options, motion, drive, masks, point), waiting=waiting)
-    with closing(found_ahead) as seen:
-        for view in seen:
+    early = effects[0] if len(effects) == 1 and isinstance(effects[0], Early) else None
+    with ExitStack() as stack:
+        begin = None if early is None else stack.enter_context(early.beginning(device))
+        seen = ahead(views(frames, options, motion, drive, masks, point, begin), waiting=waiting)
+        for view in stack.enter_context(closing(seen)):
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
             found: list[State | None] = []
@@ -316,15 +335,17 @@ def views(
     drive: Drive = undriven,
     masks: Masks | None = None,
     point: Point | None = None,
+    begin: Begin | None = None,
 ) -> Iterator[View]:
     """What each frame shows, how it moved since the one before in its shot, and where to redraw.
 
-    The first may follow on the frame of a `point`.
+    The first may follow on the frame of a `point`. `begin` is called with each frame before its
+    movement is looked for.
 
     Frames of another size are another shot; another size to dream at is not. Closes `masks`.
     """
     with closing(masks) if masks is not None else nullcontext():
-        yield from _views(frames, options, motion, drive, masks, point)
+        yield from _views(frames, options, motion, drive, masks, point, begin)
 
 
 def _views(
@@ -334,6 +355,7 @@ def _views(
     drive: Drive,
     masks: Masks | None,
     point: Point | None,
+    begin: Begin | None,
 ) -> Iterator[View]:
     before = None if point is None else point.image
     measured = None if point is None else point.measured
@@ -346,6 +368,8 @@ def _views(
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
+        if begin is not None:
+            begin(image, now, frame.index)
         oldest = number if back.oldest is None else back.oldest
         movement = None
         follows = now.memory > 0 or (masks is not None and masks.follows)

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import torch
 
 from streamdream.animation import AnimationSink
@@ -35,6 +34,7 @@ from streamdream.pictures import PictureSink, RowSink
 from streamdream.piece import Piece
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Drive, Picture, Settle, redraw, undriven
+from streamdream.processors import using_threads
 from streamdream.reactions import driven
 from streamdream.schedule import Clock
 from streamdream.sinks import Sink, Stopped
@@ -216,20 +216,6 @@ def dream_file(
 def _tell(listener: Listener, notices: Iterable[str]) -> None:
     for notice in notices:
         listener.notice(notice)
-
-
-@contextmanager
-def using_threads(threads: int | None) -> Generator[None, None, None]:
-    """Let PyTorch and OpenCV compute with so many threads; None leaves them as they are."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 @dataclass(frozen=True)

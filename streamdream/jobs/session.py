@@ -32,6 +32,7 @@ from streamdream.masks.options import mask_files
 from streamdream.objectives.named import guide_files
 from streamdream.options import Options
 from streamdream.pipeline import Effect
+from streamdream.processors import using_threads
 from streamdream.run import (
     Listener,
     Outcome,
@@ -41,7 +42,6 @@ from streamdream.run import (
     open_sink,
     prepared,
     song_notices,
-    using_threads,
 )
 from streamdream.sinks import Stopped
 from streamdream.style.named import files_of

@@ -55,7 +55,8 @@ def main() -> None:
     from streamdream.jobs.manifest import check_files
     from streamdream.jobs.rendering import render
     from streamdream.pipeline import Effect
-    from streamdream.run import prepared, using_threads
+    from streamdream.processors import using_threads
+    from streamdream.run import prepared
 
     def answer(message: Message) -> None:
         pickle.dump(message, answers)
