@@ -125,8 +125,9 @@ class Point:
     """All that a run needs to go on behind a frame as if it had never stopped.
 
     `number` is that of the frame's view, `image` (3, h, w) the frame at work size, `small` its
-    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the frame's own among them;
-    `kept` the earlier pictures that may be looked back to; `measured` what the mask goes on from.
+    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the
+    frame's own among them; `kept` the earlier pictures that may be looked back to; `measured` what
+    the mask goes on from.
     """
 
     number: int

@@ -5,8 +5,8 @@ them alone, so none needs another one; then its record as JSON, then a digest of
 its name only when it is whole and safely on the disk. Packets keep the times that they left the
 encoder with, which no container would promise; `joining` makes a file of them.
 
-Segments end after so many frames, and where a shot does. So they are the same whoever makes them: one run,
-one that was killed again and again, or many processes that have a scene each.
+Segments end after so many frames, and where a shot does. So they are the same whoever makes
+them: one run, one that was killed again and again, or many processes that have a scene each.
 """
 
 from __future__ import annotations
