@@ -96,9 +96,10 @@ def dream(
     check_styles(chosen)
     check_guides(chosen)
     check_mask(chosen)
-    check_lasting(chosen, given_source, output, chosen.loop_kind)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
+    check_lasting(chosen, given_source, output)
+    if output is not None:
         finishing = chosen.lasts and JobFolder.of(output).finishing
         named = (*files_of(chosen), *guide_files(chosen), *mask_files(chosen))
         read = (*given_source.all_files, *songs, *named)

@@ -36,6 +36,7 @@ from streamdream.run import (
     Prepared,
     beside,
     dream_file,
+    open_sink,
     prepared,
     song_notices,
 )
@@ -55,7 +56,7 @@ def dream_job(
     Stopped leaves it for another time; so does whatever kills the process.
     """
     given = locate(source, options.exact_rate)
-    check_lasting(options, given, target, options.loop_kind)
+    check_lasting(options, given, target)
     assert target is not None
     folder = JobFolder.of(target)
     finishing = folder.finishing
@@ -64,6 +65,7 @@ def dream_job(
         if ready.one and not is_video(target):  # there is nothing to go on with
             plain = options.model_copy(update={"resume": False, "workers": 1})
             return dream_file(source, target, plain, listener)
+        open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
         if is_row(target):
             with suppress(OSError):  # told when the job's folder is made
                 target.absolute().parent.mkdir(exist_ok=True)
@@ -238,8 +240,6 @@ class _Session:
                 for notice in sink.notices:
                     self._notice(notice)
                 write_sealed(folder.finish, finish)
-                self._named()
-            sync(folder.target.parent)
         except SinkError as fault:
             cure = "what is done is kept, the same command goes on"
             raise SinkError(target, fault.reason, cure) from None
