@@ -245,12 +245,14 @@ class _Session:
             raise SinkError(target, fault.reason, cure) from None
         except OSError as fault:
             raise fault_of(folder, fault) from None
+        self._named()
         folder.remove()
         outcome.seconds = time.perf_counter() - self._began
 
     def _named(self) -> None:
-        """Give the result its name, if it has not got it already."""
+        """Give the result its name, if it has not got it already; pictures of a row have."""
         if not self._folder.result.exists():
+            sync(self._folder.target.parent)
             return
         check_free(self._target, self._options.overwrite)
         try:
