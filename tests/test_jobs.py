@@ -30,10 +30,11 @@ from streamdream.jobs.rendering import missing
 from streamdream.jobs.segments import record_of
 from streamdream.options import Options
 from streamdream.pipeline import Point, State
+from streamdream.places import digest_of
 from streamdream.run import Outcome, Silent, dream_file
 from streamdream.settings import made
 from streamdream.sinks import Stopped
-from streamdream.sources import VideoSource, digest_of
+from streamdream.sources import VideoSource
 
 TINY = {
     "work_size": 32, "octaves": 1, "steps": 1, "warm_steps": 1, "layers": "block3", "segment": 3,
@@ -121,12 +122,12 @@ def test_a_job_that_is_stopped_again_and_again_gives_the_same(
     run(clip, plain, resume=False, **given)
     run(clip, whole, **given)
     began = []
-    for frames in (2, 5, 9, 10):
+    for frames in (5, 9):
         listener = Stopping(frames, joining=True)
         assert not run(clip, stopped, listener, **given).complete
         assert not list(stopped.parent.glob(name.replace("%03d", "0*")))
         began.append(listener.begun_at)
-    assert began[-1] is None or began[-1] > 0  # it did not begin anew
+    assert began == [0, 3]  # it did not begin anew
     done = run(clip, stopped, **given)
     assert done.complete
     assert done.frames == given.get("frames", COUNT - 3 * ("start" in given))

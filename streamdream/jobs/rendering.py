@@ -19,8 +19,8 @@ from streamdream.jobs.points import unpacked
 from streamdream.jobs.segments import Coder, Record, SegmentsSink, record_of
 from streamdream.motion import OpticalFlow
 from streamdream.pipeline import Effect, Picture, Point, steps
+from streamdream.places import Place
 from streamdream.run import Prepared, drive_of, enough_memory
-from streamdream.sources import Place
 from streamdream.threads import Behind
 
 

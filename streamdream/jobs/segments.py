@@ -30,8 +30,9 @@ from streamdream.frame import Frame
 from streamdream.jobs.folder import PART, JobFolder, digest_of_bytes, sync, whole
 from streamdream.jobs.points import packed
 from streamdream.pipeline import Picture, Point, Step
+from streamdream.places import Place
 from streamdream.sinks import write_error
-from streamdream.sources import Place, VideoSource
+from streamdream.sources import VideoSource
 
 MAGIC = b"streamdream segment 1\n"
 HEAD = struct.Struct("<qqI?B")  # of a packet: pts, duration, bytes, key frame, pieces of side data

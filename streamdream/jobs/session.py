@@ -128,7 +128,8 @@ class _Session:
         """Look whether the job that is there is this one, or make it so."""
         folder = self._folder
         before = Manifest.read(folder)
-        now = now_of(self._source, self._target, ready.options, ready.device, ready.info.frames)
+        typed = self._source, self._target, self._options
+        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
         if before is not None:
             before.check(now, folder)
             now = replace(now, begun=before.begun)
