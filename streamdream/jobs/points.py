@@ -20,10 +20,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from streamdream.governor import Governor, Look
+from streamdream.masks.background import Background
+from streamdream.masks.masking import Measured
 from streamdream.pipeline import Point, State
 
 FORMAT = "streamdream point 1"
-KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (Point, State, Governor, Look)}
+KINDS: Mapping[str, type] = {
+    kind.__name__: kind for kind in (Point, State, Governor, Look, Measured, Background)
+}
 
 
 def packed(point: Point) -> bytes:
@@ -63,7 +67,7 @@ class _Packing:
                 told = {"tuple": [self.tree(part) for part in value]}
             case dict():
                 told = {"pairs": [[self.tree(k), self.tree(v)] for k, v in value.items()]}
-            case Point() | State() | Governor() | Look():
+            case _ if type(value) in KINDS.values():
                 parts = {
                     field.name: self.tree(getattr(value, field.name)) for field in fields(value)
                 }

@@ -17,6 +17,7 @@ from streamdream.frame import Frame
 from streamdream.jobs.folder import JobFolder, digest_of_bytes
 from streamdream.jobs.points import unpacked
 from streamdream.jobs.segments import Coder, Record, SegmentsSink, record_of
+from streamdream.masks.masking import Masks
 from streamdream.motion import OpticalFlow
 from streamdream.pipeline import Effect, Picture, Point, steps
 from streamdream.places import Place
@@ -142,23 +143,12 @@ def render(
     drive = drive_of(options, source, ready.song)
     sink = SegmentsSink(folder, coder, source, options.segment, share.latest, ended)
     motion = OpticalFlow(options.flow)
+    masks = Masks.of(options, options.start or 0)
+    how = motion, device, watch, lambda: step(done), drive, None, masks, point
     with (
         enough_memory(device),
         Behind(sink) as behind,
-        closing(
-            steps(
-                frames(),
-                options,
-                effects,
-                motion,
-                device,
-                watch,
-                lambda: step(done),
-                drive,
-                None,
-                point,
-            )
-        ) as made,
+        closing(steps(frames(), options, effects, *how)) as made,
     ):
         for each in made:
             behind.write(each)
