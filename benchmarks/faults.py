@@ -43,6 +43,8 @@ from typing import Any, cast
 import av
 import numpy as np
 
+from streamdream.jobs.folder import JobFolder
+
 COUNTS = {"kill": 50, "disk": 20, "source": 20, "corrupt": 10}
 TINY = {
     "work_size": "32", "octaves": "1", "steps": "1", "warm_steps": "1", "layers": "block3",
@@ -158,6 +160,8 @@ class Campaign:
         done = False
         while not done and self.faults < self.count:
             done = strike(source, target)
+            # It may be struck when all is done, and only the process has not ended.
+            done = done or (target.exists() and not JobFolder.of(target).path.exists())
         if not done:
             if is_mounted(target.parent):
                 enlarge(target.parent, ENOUGH)

@@ -111,8 +111,8 @@ def command_of(source: str | Path, target: Path, options: Options) -> str:
         if value is None or value == ():
             continue
         words.append(f"{flag}={_typed(value)}")
-    words += [] if options.workers > 1 else ["--resume"]
-    return shlex.join(words)
+    implied = any(word.startswith("--workers=") for word in words)
+    return shlex.join(words if implied else [*words, "--resume"])
 
 
 def _typed(value: object) -> str:

@@ -67,7 +67,7 @@ class _Packing:
                 told = {"tuple": [self.tree(part) for part in value]}
             case dict():
                 told = {"pairs": [[self.tree(k), self.tree(v)] for k, v in value.items()]}
-            case Point() | State() | Governor() | Look() | Measured() | Background():
+            case _ if type(value) in KINDS.values():
                 parts = {
                     field.name: self.tree(getattr(value, field.name)) for field in fields(value)
                 }

@@ -127,27 +127,14 @@ def render(
 
     point = _point(folder, share, device)
     drive = drive_of(options, source, ready.song)
-    masks = Masks.of(options, options.start or Fraction(0))
     sink = SegmentsSink(folder, coder, source, options.segment, share.latest, ended)
     motion = OpticalFlow(options.flow)
+    masks = Masks.of(options, options.start or Fraction(0))
+    how = motion, device, watch, lambda: step(done), drive, None, masks, point
     with (
         enough_memory(device),
         Behind(sink) as behind,
-        closing(
-            steps(
-                frames(),
-                options,
-                effects,
-                motion,
-                device,
-                watch,
-                lambda: step(done),
-                drive,
-                None,
-                masks,
-                point,
-            )
-        ) as made,
+        closing(steps(frames(), options, effects, *how)) as made,
     ):
         for each in made:
             behind.write(each)
