@@ -1,0 +1,188 @@
+"""One atlas: a picture in; a page, a contact sheet, feature maps out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from streamdream import backbone
+from streamdream.atlas import sheet, typed
+from streamdream.atlas.features import Maps, write_features
+from streamdream.atlas.options import UNTYPED, AtlasOptions, Still
+from streamdream.atlas.page import Book, Card, inline, rendered
+from streamdream.atlas.plates import Dreamed, Plate, dream_plates
+from streamdream.files import is_picture
+from streamdream.frame import Bytes, Frame, on_black, to_image, work_size
+from streamdream.info import Counts, VideoInfo
+from streamdream.options import Options
+from streamdream.run import Listener, Silent, choose_device, enough_memory, reading_of
+from streamdream.sinks import PartFile, Stopped, write_error
+from streamdream.sources import VideoSource
+
+
+@dataclass
+class Made:
+    """What an atlas became: `pictures` of it in `seconds`, in the files `paths`."""
+
+    pictures: int = 0
+    seconds: float = 0.0
+    complete: bool = True
+    paths: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The picture that an atlas is of, what it is called in commands, and what it is like."""
+
+    frame: Frame
+    label: str
+    info: VideoInfo
+
+
+def subject_of(source: str, options: Still) -> Subject:
+    """Read the picture, of a video the frame at `start`; raises SourceError."""
+    reading = reading_of(options.as_options())
+    with VideoSource(source, options.start, None, 1, None, reading) as frames:
+        frame = next(iter(frames))
+        label = frames.input.name if frames.input.piped else frames.input.label
+        frame = replace(frame, pixels=on_black(frame), alpha=None)
+        return Subject(frame, label, frames.info)
+
+
+def command_of(subject: Subject, name: str, options: Options) -> str:
+    """The command that makes one of the pictures alone."""
+    words = typed.flags(options, UNTYPED)
+    words += [] if subject.info.still else ["--frames", "1"]
+    return typed.command(subject.label, f"{typed.stem(subject.label)}-{name}", *words)
+
+
+def make_atlas(
+    source: str, output: Path | None, options: AtlasOptions, listener: Listener | None = None
+) -> Made:
+    """Dream every layer into a picture: a page or a sheet at `output`, and what options name.
+
+    A listener that raises Stopped ends it early, with what is done in `name.part.ext`.
+    Raises errors.Error.
+    """
+    listener, made, began = listener or Silent(), Made(), time.perf_counter()
+    subject = subject_of(source, options)
+    device = choose_device(options.device)
+    size = work_size((subject.frame.pixels.shape[0], subject.frame.pixels.shape[1]), options.lines)
+    listener.begin(replace(subject.info, frames=len(options.shown_layers)))
+    try:
+        with enough_memory(device):
+            maps = maps_of(subject.frame, options, device)
+            if options.features is not None:
+                wanted = {layer: maps[layer] for layer in options.shown_layers}
+                write_features(
+                    wanted, options.features, options.feature_data,
+                    lambda: listener.step(0, Counts()),
+                )  # fmt: skip
+                made.paths.append(options.features)
+    except Stopped:
+        made.complete = False
+        return made
+    plates = plates_of(subject, options, maps)
+    del maps
+    octaves = f"{options.octaves} octaves" if options.octaves > 1 else "one octave"
+    title = Path(subject.label).name if subject.label else source
+    told = f"What {len(plates)} layers of {options.model} dream into it, each by itself: "
+    told += f"{octaves} of {options.steps} steps, at {size[1]}x{size[0]}."
+    book = Book(title, told, "layers", inline(subject.frame.pixels), subject.frame.pixels.shape[:2])
+    targets = [path for path in (output, options.sheet) if path is not None]
+    if targets:
+        show(plates, subject.frame, device, book, targets, listener, made)
+    made.seconds = time.perf_counter() - began
+    return made
+
+
+def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mapping[str, Maps]:
+    """What every layer sees in a frame at work size: (channels, rows, columns), float32."""
+    precision = backbone.choose_precision(options.precision, options.model, device)
+    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    size = work_size((frame.pixels.shape[0], frame.pixels.shape[1]), options.lines)
+    with torch.no_grad():
+        found = network(to_image(frame.pixels, size, device), network.layers)
+    return {layer: a[0].float().cpu().contiguous().numpy() for layer, a in found.items()}
+
+
+def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps]) -> list[Plate]:
+    """A plate for each layer that is shown."""
+    every = list(maps)
+    lines = work_size(subject.info.size, options.lines)[0]
+    found = []
+    for layer in options.shown_layers:
+        channels, rows, _ = maps[layer].shape
+        # Halved sides are rounded up.
+        sees = f"stride {2 ** round(math.log2(lines / rows))}" if rows > 1 else "sees all at once"
+        facts = f"{every.index(layer) + 1} of {len(every)}", f"{channels} channels", sees
+        chosen = options.as_options({"layers": layer})
+        found.append(
+            Plate(layer, chosen, command_of(subject, layer, chosen), facts, kind_of(layer))
+        )
+    return found
+
+
+def kind_of(layer: str) -> str:
+    """The kind of a layer, by its name: block9.expand is an expand, relu4_1 a relu."""
+    return layer.rpartition(".")[2].rstrip("0123456789_") or layer
+
+
+def show(
+    plates: Sequence[Plate],
+    frame: Frame,
+    device: torch.device,
+    book: Book,
+    targets: Sequence[Path],
+    listener: Listener,
+    made: Made,
+) -> None:
+    """Dream the plates, and write the page or the sheet that each of the `targets` is.
+
+    Tells in `made` what became of it; raises SinkError, ModelError.
+    """
+    cards: dict[int, Card] = {}
+    thumbs: dict[int, Bytes] = {}
+    paged = not all(map(is_picture, targets))
+
+    def keep(number: int, dreamed: Dreamed) -> None:
+        thumbs[number] = sheet.small(dreamed.pixels)
+        cards[number] = Card(dreamed.plate, inline(dreamed.pixels) if paged else "")
+
+    try:
+        with enough_memory(device), closing(dream_plates(plates, frame, device, keep)) as going:
+            for done in going:
+                listener.step(done, Counts())
+    except Stopped:
+        made.complete = False
+    made.pictures = len(cards)
+    if not cards:
+        return
+    numbers = sorted(cards)
+    if not made.complete:
+        told = f"{book.told} Interrupted: {len(cards)} of {len(plates)} are here."
+        book = replace(book, told=told)
+    for path in targets:
+        if is_picture(path):
+            pictures = [(thumbs[n], plates[n].name, " · ".join(plates[n].facts)) for n in numbers]
+            sheet.save(sheet.drawn(book.title, book.told, pictures), path, made.complete)
+        else:
+            _save_page(rendered(book, [cards[n] for n in numbers]), path, made.complete)
+        made.paths.append(path if made.complete else PartFile(path).part)
+
+
+def _save_page(html: str, path: Path, complete: bool) -> None:
+    file = PartFile(path)
+    try:
+        file.part.write_text(html, "utf-8")
+        if complete:
+            file.complete()
+    except OSError as fault:
+        file.forget()
+        raise write_error(path, fault) from None
