@@ -29,6 +29,7 @@ COMMANDS = [
 ]  # fmt: skip
 # What makes a command quick without changing what it shows.
 QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": "1"}
+QUICK_ATLAS = {"--work-size": "32", "--steps": "1", "--octaves": "1"}
 QUICK_STYLE = {"--style-steps": "1", "--style-warm-steps": "1"}
 QUICK_TRAINING = {"--steps": "2", "--crop": "64", "--overwrite": ""}
 
@@ -118,6 +119,8 @@ def test_the_tour_works(place: Path, command: str) -> None:
         quick = QUICK_TRAINING
     elif words[0] in ("scenes", "jobs"):
         quick = {}
+    elif words[0] == "atlas":
+        quick = QUICK_ATLAS
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
     if "--style" in words:
@@ -130,7 +133,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] not in ("probe", "scenes", "jobs")
+    shows = target is None and words[0] not in ("probe", "scenes", "jobs", "atlas")
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)

@@ -58,9 +58,9 @@ def atlas(
         raise OptionError("output", "nothing is to be written", "give -o atlas.html")
     check_outputs(output, chosen.sheet, given.all_files, chosen.overwrite)
     if chosen.features is not None:
-        from streamdream.atlas.features import check_folder
+        from streamdream.atlas.features import check_maps_folder
 
-        check_folder(chosen.features, chosen.overwrite)
+        check_maps_folder(chosen.features, chosen.overwrite)
     from streamdream.atlas.making import make_atlas
 
     with Display(writes_a_file=True, unit="picture") as display:
@@ -86,8 +86,9 @@ def report(made: Made, display: Display) -> int:
     """Tell what became of an atlas; the exit code."""
     files = " and ".join(str(path) for path in made.paths)
     if not made.complete:
-        kept = f"{files}: {made.pictures} pictures, and can be opened"
-        say(f"interrupted: {kept if made.pictures else 'nothing was written'}")
+        kept = f"{files}: {made.pictures} pictures, and can be opened" if made.pictures else ""
+        some = f"{files} holds the maps that were done" if made.paths else "nothing was written"
+        say(f"interrupted: {kept or some}")
         return 128 + (display.signal or signal.SIGINT)
     if display.terminal:
         pictures = f"{made.pictures} pictures in " if made.pictures else ""

@@ -25,7 +25,7 @@ NUMBERED = 40  # px; narrower maps have no numbers
 FAINTEST = 0.1  # of the strongest channel; weaker ones are not shown brighter for that
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
+def check_maps_folder(folder: Path, overwrite: bool) -> None:
     """Raise SinkError if feature maps cannot or should not be written into `folder`."""
     if folder.exists() and not folder.is_dir():
         raise SinkError(folder, "is a file", "name a folder")

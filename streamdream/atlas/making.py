@@ -79,12 +79,12 @@ def make_atlas(
         with enough_memory(device):
             maps = maps_of(subject.frame, options, device)
             if options.features is not None:
+                made.paths.append(options.features)
                 wanted = {layer: maps[layer] for layer in options.shown_layers}
                 write_features(
                     wanted, options.features, options.feature_data,
                     lambda: listener.step(0, Counts()),
                 )  # fmt: skip
-                made.paths.append(options.features)
     except Stopped:
         made.complete = False
         return made
@@ -118,9 +118,10 @@ def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps])
     lines = work_size(subject.info.size, options.lines)[0]
     found = []
     for layer in options.shown_layers:
-        channels, rows, _ = maps[layer].shape
-        # Halved sides are rounded up.
-        sees = f"stride {2 ** round(math.log2(lines / rows))}" if rows > 1 else "sees all at once"
+        channels, rows, columns = maps[layer].shape
+        # Halved sides are rounded up or down.
+        stride = 2 ** round(math.log2(lines / rows))
+        sees = f"stride {stride}" if rows * columns > 1 else "sees all at once"
         facts = f"{every.index(layer) + 1} of {len(every)}", f"{channels} channels", sees
         chosen = options.as_options({"layers": layer})
         found.append(

@@ -3,7 +3,9 @@
 
 const one = (selector) => document.querySelector(selector);
 const plates = [...document.querySelectorAll(".plate")];
-const words = new Map(plates.map((plate) => [plate, plate.textContent.toLowerCase()]));
+const told = (plate) =>
+  [".facts", "code", "h2"].map((part) => plate.querySelector(part).textContent).join(" ");
+const words = new Map(plates.map((plate) => [plate, ` ${told(plate).toLowerCase()} `]));
 const large = one("#large");
 const search = one("#search");
 const kinds = [...document.querySelectorAll("#kinds button")];
@@ -14,13 +16,16 @@ let current = null;
 const opener = (plate) => plate.querySelector(".show");
 const titleOf = (plate) => plate.querySelector("h2").textContent;
 
+// What was typed as it stands, at the beginning of a word; where that is nowhere, all its words.
 function sift() {
   const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const fits = (plate) =>
-    (!kind || plate.dataset.kind === kind) &&
-    wanted.every((word) => words.get(plate).includes(word));
-  for (const plate of plates) plate.hidden = !fits(plate);
-  shown = plates.filter((plate) => !plate.hidden);
+  const phrase = ` ${wanted.join(" ")}`;
+  const kin = plates.filter((plate) => !kind || plate.dataset.kind === kind);
+  shown = kin.filter((plate) => words.get(plate).includes(phrase));
+  if (shown.length === 0) {
+    shown = kin.filter((plate) => wanted.every((word) => words.get(plate).includes(word)));
+  }
+  for (const plate of plates) plate.hidden = !shown.includes(plate);
   one("#none").hidden = shown.length > 0;
   one("#count").textContent =
     shown.length === plates.length ? `${plates.length}` : `${shown.length} of ${plates.length}`;
