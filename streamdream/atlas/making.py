@@ -47,17 +47,16 @@ class Subject:
 
 def subject_of(source: str, options: Still) -> Subject:
     """Read the picture, of a video the frame at `start`; raises SourceError."""
-    reading = reading_of(options.as_options())
-    with VideoSource(source, options.start, None, 1, None, reading) as frames:
+    with VideoSource(source, options.start, None, 1, None, reading_of(options)) as frames:
         frame = next(iter(frames))
         label = frames.input.name if frames.input.piped else frames.input.label
         frame = replace(frame, pixels=on_black(frame), alpha=None)
         return Subject(frame, label, frames.info)
 
 
-def command_of(subject: Subject, name: str, options: Options) -> str:
-    """The command that makes one of the pictures alone."""
-    words = typed.flags(options, UNTYPED)
+def command_of(subject: Subject, name: str, given: Sequence[str], options: Options) -> str:
+    """The command that makes one of the pictures alone: with what is `given`, and these options."""
+    words = [*given, *typed.flags(options, UNTYPED)]
     words += [] if subject.info.still else ["--frames", "1"]
     return typed.command(subject.label, f"{typed.stem(subject.label)}-{name}", *words)
 
@@ -116,6 +115,7 @@ def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps])
     """A plate for each layer that is shown."""
     every = list(maps)
     lines = work_size(subject.info.size, options.lines)[0]
+    usual = options.as_options({"layers": ()})
     found = []
     for layer in options.shown_layers:
         channels, rows, columns = maps[layer].shape
@@ -123,10 +123,9 @@ def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps])
         stride = 2 ** round(math.log2(lines / rows))
         sees = f"stride {stride}" if rows * columns > 1 else "sees all at once"
         facts = f"{every.index(layer) + 1} of {len(every)}", f"{channels} channels", sees
+        command = command_of(subject, layer, ["--layers", layer], usual)
         chosen = options.as_options({"layers": layer})
-        found.append(
-            Plate(layer, chosen, command_of(subject, layer, chosen), facts, kind_of(layer))
-        )
+        found.append(Plate(layer, chosen, command, facts, kind_of(layer)))
     return found
 
 

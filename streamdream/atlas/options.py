@@ -9,35 +9,26 @@ from cyclopts import Group, Parameter
 from pydantic import Field
 
 from streamdream.models import card, parted
-from streamdream.options import PIECE, RUN, Common, Options
+from streamdream.options import RUN, Common, Options
+from streamdream.piece import Piece
 from streamdream.settings import made
-from streamdream.values import AS_WRITTEN, HIDDEN, Time
+from streamdream.values import HIDDEN
 
 ATLAS = Group("Atlas", sort_key=0)
 
 
-class Still(Common):
+class Still(Common, Piece):
     """What every atlas has: one picture, dreamed in several ways.
 
     One picture carries nothing over from another, and an atlas is of dreams.
     """
 
-    start: Annotated[Time | None, Parameter(group=PIECE, metavar="TIME", **AS_WRITTEN)] = Field(
-        default=None, description="Take the frame of a video at this time: 83.5 or 1:23.5."
-    )
-    video_stream: Annotated[int | None, Parameter(group=PIECE)] = Field(
-        default=None, ge=0, description="Index of the video stream. Default: the largest."
-    )
-    tone_map: Annotated[bool, Parameter(group=PIECE, negative=())] = Field(
-        default=False, description="Turn an HDR video's frame into an ordinary picture."
-    )
-    max_pixels: Annotated[int, Parameter(group=PIECE)] = Field(
-        default=8192 * 8192, ge=1024, description="Refuse pictures that are larger than this."
-    )
     overwrite: Annotated[bool, Parameter(group=RUN, negative=())] = Field(
         default=False, description="Replace files that exist."
     )
 
+    end: Annotated[None, HIDDEN] = None  # type: ignore[assignment]
+    frames: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
     warm_steps: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
     memory: Annotated[float, HIDDEN] = Field(default=3.0, ge=3, le=3)
     flow: Annotated[Literal["dis"], HIDDEN] = "dis"  # type: ignore[assignment]
