@@ -96,9 +96,7 @@ def test_the_command_makes_the_very_picture(
         layers=("block5",), octaves=2, steps=2, work_size=64, seed=7, strength=1.5
     )
     subject, kept = subject_of(str(still), options), []
-    with torch.no_grad():
-        maps = making.maps_of(subject.frame, options, torch.device("cpu"))
-    plates = making.plates_of(subject, options, maps)
+    plates = making.plates_of(subject, options)
     list(dream_plates(plates, subject.frame, torch.device("cpu"), lambda _, d: kept.append(d)))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -111,8 +109,7 @@ def test_the_command_makes_the_very_picture(
 def test_plates_are_the_same_however_many_are_dreamed_at_once(still: Path) -> None:
     options = tiny(layers=LAYERS[10:16])
     subject = subject_of(str(still), options)
-    maps = making.maps_of(subject.frame, options, torch.device("cpu"))
-    plates = making.plates_of(subject, options, maps)
+    plates = making.plates_of(subject, options)
     found: list[dict[int, np.ndarray]] = []
     workers: list[set[int]] = []
     before = torch.get_num_threads()
@@ -145,8 +142,7 @@ def test_a_sheet_shows_all_pictures_once(still: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
     drawn = np.asarray(Image.open(target))
     subject, pictures = subject_of(str(still), options), {}
-    maps = making.maps_of(subject.frame, options, torch.device("cpu"))
-    plates = making.plates_of(subject, options, maps)
+    plates = making.plates_of(subject, options)
 
     def keep(number: int, dreamed: making.Dreamed) -> None:
         pictures[number] = sheet.small(dreamed.pixels)
@@ -310,6 +306,17 @@ def test_options_survive_being_typed(
     assert {n: s.text for n, s in taken[0].schedules.items()} == {
         n: s.text for n, s in chosen.schedules.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        ("block9", "block"), ("block9.expand", "expand"), ("relu4_1", "relu"), ("layer3.2", "layer"),
+        ("inception3a.branch1", "branch"), ("mixed6d", "mixed"), ("fc6", "fc"), ("stem", "stem"),
+    ],
+)  # fmt: skip
+def test_layers_have_a_kind(layer: str, kind: str) -> None:
+    assert making.kind_of(layer) == kind
 
 
 Refused = Callable[..., str]

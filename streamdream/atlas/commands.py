@@ -16,6 +16,7 @@ from streamdream.display import Display, say, span
 from streamdream.errors import OptionError, SinkError
 from streamdream.files import PICTURE_FORMATS, check_target, is_row
 from streamdream.inputs import locate
+from streamdream.zoo.commands import provide
 
 if TYPE_CHECKING:
     from streamdream.atlas.making import Made
@@ -61,6 +62,7 @@ def atlas(
         from streamdream.atlas.features import check_maps_folder
 
         check_maps_folder(chosen.features, chosen.overwrite)
+    provide(chosen)
     from streamdream.atlas.making import make_atlas
 
     with Display(writes_a_file=True, unit="picture") as display:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -20,6 +20,7 @@ from streamdream.atlas.plates import Dreamed, Plate, dream_plates
 from streamdream.files import is_picture
 from streamdream.frame import Bytes, Frame, on_black, to_image, work_size
 from streamdream.info import Counts, VideoInfo
+from streamdream.models import card
 from streamdream.options import Options
 from streamdream.run import Listener, Silent, choose_device, enough_memory, reading_of
 from streamdream.sinks import PartFile, Stopped, write_error
@@ -75,11 +76,10 @@ def make_atlas(
     size = work_size((subject.frame.pixels.shape[0], subject.frame.pixels.shape[1]), options.lines)
     listener.begin(replace(subject.info, frames=len(options.shown_layers)))
     try:
-        with enough_memory(device):
-            maps = maps_of(subject.frame, options, device)
-            if options.features is not None:
-                made.paths.append(options.features)
-                wanted = {layer: maps[layer] for layer in options.shown_layers}
+        if options.features is not None:
+            made.paths.append(options.features)
+            with enough_memory(device):
+                wanted = maps_of(subject.frame, options, device)
                 write_features(
                     wanted, options.features, options.feature_data,
                     lambda: listener.step(0, Counts()),
@@ -87,8 +87,7 @@ def make_atlas(
     except Stopped:
         made.complete = False
         return made
-    plates = plates_of(subject, options, maps)
-    del maps
+    plates = plates_of(subject, options)
     octaves = f"{options.octaves} octaves" if options.octaves > 1 else "one octave"
     title = Path(subject.label).name if subject.label else source
     told = f"What {len(plates)} layers of {options.model} dream into it, each by itself: "
@@ -102,27 +101,28 @@ def make_atlas(
 
 
 def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mapping[str, Maps]:
-    """What every layer sees in a frame at work size: (channels, rows, columns), float32."""
+    """What the layers see in a frame at work size: (channels, rows, columns), float32."""
     precision = backbone.choose_precision(options.precision, options.model, device)
-    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    how = backbone.PRECISIONS[precision], options.weights, options.store
+    network = backbone.load(options.model, device, *how)
     size = work_size((frame.pixels.shape[0], frame.pixels.shape[1]), options.lines)
     with torch.no_grad():
-        found = network(to_image(frame.pixels, size, device), network.layers)
-    return {layer: a[0].float().cpu().contiguous().numpy() for layer, a in found.items()}
+        found = network(to_image(frame.pixels, size, device), options.shown_layers)
+    return {n: found[n][0].float().cpu().contiguous().numpy() for n in options.shown_layers}
 
 
-def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps]) -> list[Plate]:
+def plates_of(subject: Subject, options: AtlasOptions) -> list[Plate]:
     """A plate for each layer that is shown."""
-    every = list(maps)
-    lines = work_size(subject.info.size, options.lines)[0]
-    usual = options.as_options({"layers": ()})
+    network, usual = card(options.model), options.as_options({"layers": ()})
     found = []
     for layer in options.shown_layers:
-        channels, rows, columns = maps[layer].shape
-        # Halved sides are rounded up or down.
-        stride = 2 ** round(math.log2(lines / rows))
-        sees = f"stride {stride}" if rows * columns > 1 else "sees all at once"
-        facts = f"{every.index(layer) + 1} of {len(every)}", f"{channels} channels", sees
+        place = network.layers.index(layer)
+        stride = network.strides[place]
+        facts = (
+            f"{place + 1} of {len(network.layers)}",
+            f"{network.channels[place]} channels",
+            f"stride {stride}" if stride else "sees all at once",
+        )
         command = command_of(subject, layer, ["--layers", layer], usual)
         chosen = options.as_options({"layers": layer})
         found.append(Plate(layer, chosen, command, facts, kind_of(layer)))
@@ -130,8 +130,10 @@ def plates_of(subject: Subject, options: AtlasOptions, maps: Mapping[str, Maps])
 
 
 def kind_of(layer: str) -> str:
-    """The kind of a layer, by its name: block9.expand is an expand, relu4_1 a relu."""
-    return layer.rpartition(".")[2].rstrip("0123456789_") or layer
+    """The kind of a layer, by its name: block9.expand is an expand, layer3.2 a layer, fc6 an fc."""
+    first, *_, last = layer.split(".") * 2
+    part = first if last.isdigit() else last
+    return re.sub(r"[\d_]+[a-z]?$", "", part) or part
 
 
 def show(

@@ -20,7 +20,7 @@ from streamdream.sinks import Stopped
 MOST_WORKERS = 8  # each holds the activations of a network
 SOON = 0.2  # s after which somebody who wants it to stop is heard
 # What an effect is loaded by; anything else of a look is read anew for every frame.
-LOADED_BY = ("model", "precision", "style", "style_method", "dream_mix")
+LOADED_BY = ("model", "weights", "precision", "style", "style_method", "dream_mix")
 
 
 @dataclass(frozen=True)
