@@ -311,7 +311,8 @@ def test_options_survive_being_typed(
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
-        ("block9", "block"), ("block9.expand", "expand"), ("relu4_1", "relu"), ("layer3.2", "layer"),
+        ("block9", "block"), ("block9.expand", "expand"), ("relu4_1", "relu"),
+        ("layer3.2", "layer"),
         ("inception3a.branch1", "branch"), ("mixed6d", "mixed"), ("fc6", "fc"), ("stem", "stem"),
     ],
 )  # fmt: skip
