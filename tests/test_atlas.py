@@ -21,7 +21,7 @@ from streamdream import cli
 from streamdream.atlas import features, making, sheet, typed
 from streamdream.atlas.making import make_atlas, subject_of
 from streamdream.atlas.options import AtlasOptions
-from streamdream.atlas.plates import dream_plates
+from streamdream.atlas.plates import Keep, dream_plates
 from streamdream.backbone import Backbone
 from streamdream.frame import Image as Picture
 from streamdream.frame import to_image, to_pixels
@@ -96,7 +96,7 @@ def test_the_command_makes_the_very_picture(
         layers=("block5",), octaves=2, steps=2, work_size=64, seed=7, strength=1.5
     )
     subject, kept = subject_of(str(still), options), []
-    plates = making.plates_of(subject, options)
+    plates = making.plates_of(subject, options, torch.device("cpu"))
     list(dream_plates(plates, subject.frame, torch.device("cpu"), lambda _, d: kept.append(d)))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -109,7 +109,7 @@ def test_the_command_makes_the_very_picture(
 def test_plates_are_the_same_however_many_are_dreamed_at_once(still: Path) -> None:
     options = tiny(layers=LAYERS[10:16])
     subject = subject_of(str(still), options)
-    plates = making.plates_of(subject, options)
+    plates = making.plates_of(subject, options, torch.device("cpu"))
     found: list[dict[int, np.ndarray]] = []
     workers: list[set[int]] = []
     before = torch.get_num_threads()
@@ -134,6 +134,31 @@ def test_plates_are_the_same_however_many_are_dreamed_at_once(still: Path) -> No
     assert all(np.array_equal(found[0][n], found[1][n]) for n in range(len(plates)))
 
 
+def test_the_most_excited_channels_are_shown_too(still: Path, lite0: Backbone) -> None:
+    options = tiny(layers=("block5", "logits"), channels=3)
+    subject = subject_of(str(still), options)
+    plates = making.plates_of(subject, options, torch.device("cpu"))
+    assert [plate.name.partition("[")[0] for plate in plates] == ["block5"] * 4 + ["logits"] * 4
+    image = to_image(subject.frame.pixels, (32, 43))
+    with torch.no_grad():
+        seen = lite0(image, ("block5",))["block5"][0].square().mean((1, 2))
+    strongest = seen.argsort(descending=True)[:3].tolist()
+    assert [plate.name for plate in plates[1:4]] == [f"block5[{n}]" for n in strongest]
+    assert plates[1].facts == ("18 of 50", f"channel {strongest[0]} of 80", "stride 16")
+    assert f"--layers 'block5[{strongest[0]}]'" in plates[1].command
+    assert f"-block5-{strongest[0]}.png" in plates[1].command
+    pictures: dict[int, np.ndarray] = {}
+    keep: Keep = lambda number, dreamed: pictures.update({number: dreamed.pixels})  # noqa: E731
+    list(dream_plates(plates, subject.frame, torch.device("cpu"), keep))
+    found = [to_image(pictures[n], (32, 43)) for n in range(4)]
+
+    def response(picture: Picture) -> float:
+        with torch.no_grad():
+            return float(lite0(picture, ("block5",))["block5"][0, strongest[0]].square().mean())
+
+    assert response(found[1]) > max(response(image), response(found[0]))
+
+
 def test_a_sheet_shows_all_pictures_once(still: Path, tmp_path: Path) -> None:
     layers = ("stem", "block3", "block9", "head")
     target = tmp_path / "sheet.png"
@@ -142,7 +167,7 @@ def test_a_sheet_shows_all_pictures_once(still: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
     drawn = np.asarray(Image.open(target))
     subject, pictures = subject_of(str(still), options), {}
-    plates = making.plates_of(subject, options)
+    plates = making.plates_of(subject, options, torch.device("cpu"))
 
     def keep(number: int, dreamed: making.Dreamed) -> None:
         pictures[number] = sheet.small(dreamed.pixels)
@@ -348,7 +373,12 @@ def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
         (["-o", "a%05d.png"], "a contact sheet is one picture"),
         (["-o", "a.png", "--sheet", "a.png"], "is the output already"),
         (["-o", "a.html", "--layers", "block99"], "did you mean"),
-        (["-o", "a.html", "--layers", "block9*0.5"], "each by itself, unweighted"),
+        (["-o", "a.html", "--layers", "block9*0.5"], "whole layers, each by itself"),
+        (["-o", "a.html", "--layers", "block9[3]"], "for channels give --channels"),
+        (["-o", "a.html", "--channels", "strongest"], "channels"),
+        (["-o", "a.html", "--class", "goldfish"], "class"),
+        (["-o", "a.html", "--mask", "no-such.png"], "no-such.png"),
+        (["-o", "a.html", "--guide", "no-such.png"], "no-such.png"),
         (["-o", "a.html", "--layers", "0: block9, 2s: block3"], "cannot move in an atlas"),
         (["-o", "a.html", "--model", "vgg99"], "no such model"),
         (["-o", "a.html", "--feature-data", "npz"], "needs a folder: --features FOLDER"),

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from streamdream import backbone
@@ -20,7 +21,10 @@ from streamdream.atlas.plates import Dreamed, Plate, dream_plates
 from streamdream.files import is_picture
 from streamdream.frame import Bytes, Frame, on_black, to_image, work_size
 from streamdream.info import Counts, VideoInfo
-from streamdream.models import card
+from streamdream.masks.options import check_mask
+from streamdream.models import card, classes_of
+from streamdream.objectives.aimer import LOGITS
+from streamdream.objectives.named import check_guides
 from streamdream.options import Options
 from streamdream.run import Listener, Silent, choose_device, enough_memory, reading_of
 from streamdream.sinks import PartFile, Stopped, write_error
@@ -71,10 +75,12 @@ def make_atlas(
     Raises errors.Error.
     """
     listener, made, began = listener or Silent(), Made(), time.perf_counter()
+    check_guides(options)
+    check_mask(options)
     subject = subject_of(source, options)
     device = choose_device(options.device)
     size = work_size((subject.frame.pixels.shape[0], subject.frame.pixels.shape[1]), options.lines)
-    listener.begin(replace(subject.info, frames=len(options.shown_layers)))
+    listener.begin(replace(subject.info, frames=len(options.shown_layers) * (1 + options.channels)))
     try:
         if options.features is not None:
             made.paths.append(options.features)
@@ -87,10 +93,13 @@ def make_atlas(
     except Stopped:
         made.complete = False
         return made
-    plates = plates_of(subject, options)
+    with enough_memory(device):
+        plates = plates_of(subject, options, device)
     octaves = f"{options.octaves} octaves" if options.octaves > 1 else "one octave"
     title = Path(subject.label).name if subject.label else source
-    told = f"What {len(plates)} layers of {options.model} dream into it, each by itself: "
+    what = f"{len(options.shown_layers)} layers"
+    what += f" and {len(plates) - len(options.shown_layers)} channels" * bool(options.channels)
+    told = f"What {what} of {options.model} dream into it, each by itself: "
     told += f"{octaves} of {options.steps} steps, at {size[1]}x{size[0]}."
     book = Book(title, told, "layers", inline(subject.frame.pixels), subject.frame.pixels.shape[:2])
     targets = [path for path in (output, options.sheet) if path is not None]
@@ -111,21 +120,38 @@ def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mappin
     return {n: found[n][0].float().cpu().contiguous().numpy() for n in options.shown_layers}
 
 
-def plates_of(subject: Subject, options: AtlasOptions) -> list[Plate]:
-    """A plate for each layer that is shown."""
+def plates_of(subject: Subject, options: AtlasOptions, device: torch.device) -> list[Plate]:
+    """A plate for each layer that is shown, and for its most excited channels if asked for."""
     network, usual = card(options.model), options.as_options({"layers": ()})
+    strongest = strongest_of(subject.frame, options, device) if options.channels else {}
+    classes = classes_of(network)
     found = []
+
+    def add(name: str, file: str, kind: str, *facts: str) -> None:
+        command = command_of(subject, file, ["--layers", name], usual)
+        chosen = options.as_options({"layers": name})
+        found.append(Plate(name, chosen, command, facts, kind))
+
     for layer in options.shown_layers:
         place = network.layers.index(layer)
-        stride = network.strides[place]
-        facts = (
-            f"{place + 1} of {len(network.layers)}",
-            f"{network.channels[place]} channels",
-            f"stride {stride}" if stride else "sees all at once",
-        )
-        command = command_of(subject, layer, ["--layers", layer], usual)
-        chosen = options.as_options({"layers": layer})
-        found.append(Plate(layer, chosen, command, facts, kind_of(layer)))
+        count, stride = network.channels[place], network.strides[place]
+        depth = f"{place + 1} of {len(network.layers)}"
+        sees = f"stride {stride}" if stride else "sees all at once"
+        add(layer, layer, kind_of(layer), depth, f"{count} channels", sees)
+        for channel in strongest.get(layer, ()):
+            known = classes[channel : channel + 1] if layer == LOGITS else ()
+            facts = depth, f"channel {channel} of {count}", *(known or (sees,))
+            add(f"{layer}[{channel}]", f"{layer}-{channel}", "channel", *facts)
+    return found
+
+
+def strongest_of(frame: Frame, options: AtlasOptions, device: torch.device) -> dict[str, list[int]]:
+    """The channels of each layer that a frame excites most (mean square), the first the most."""
+    found = {}
+    for layer, maps in maps_of(frame, options, device).items():
+        squares = np.square(maps).mean(axis=(1, 2))
+        order = np.argsort(-squares, kind="stable")[: options.channels]
+        found[layer] = [int(channel) for channel in order if squares[channel] > 0]
     return found
 
 

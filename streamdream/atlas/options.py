@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Group, Parameter
 from pydantic import Field
 
-from streamdream.models import card, parted
+from streamdream.models import card
 from streamdream.options import RUN, Common, Options
 from streamdream.piece import Piece
 from streamdream.settings import made
@@ -42,7 +42,8 @@ class Still(Common, Piece):
         return made(Options, given, *above)
 
 
-UNTYPED = {"overwrite"}  # what is no part of how one of the pictures is made
+# What is no part of how one of the pictures is made, or another thing in an atlas.
+UNTYPED = {"overwrite", "channels"}
 
 
 class AtlasOptions(Still):
@@ -50,6 +51,13 @@ class AtlasOptions(Still):
 
     command: ClassVar[str] = "atlas"
 
+    channels: Annotated[int, Parameter(group=ATLAS)] = Field(  # type: ignore[assignment]
+        default=0,
+        ge=0,
+        le=1024,
+        description="Show also as many channels of every layer, each by itself: those that the "
+        "picture excites most.",
+    )
     sheet: Annotated[Path | None, Parameter(group=ATLAS, metavar="FILE")] = Field(
         default=None, description="Write a contact sheet too: png, jpg or webp."
     )
@@ -64,6 +72,9 @@ class AtlasOptions(Still):
         "(channels, rows, columns) by the layer's name.",
     )
 
+    channel_count: Annotated[Literal[8], HIDDEN] = 8  # type: ignore[assignment]
+    channels_per: Annotated[Literal["scene"], HIDDEN] = "scene"  # type: ignore[assignment]
+    classes: Annotated[tuple[()], HIDDEN] = ()
     style: Annotated[tuple[()], HIDDEN] = ()
     style_method: Annotated[Literal["auto"], HIDDEN] = "auto"  # type: ignore[assignment]
     style_weight: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
@@ -80,8 +91,9 @@ class AtlasOptions(Still):
         if "layers" in self.schedules:
             raise ValueError("--layers cannot move in an atlas, which shows each by itself")
         for layer in self.layers:
-            if parted(layer)[0] != layer:
-                raise ValueError(f"--layers {layer}: an atlas shows each by itself, unweighted")
+            if layer not in card(self.model).layers:
+                reason = "an atlas shows whole layers, each by itself; for channels give --channels"
+                raise ValueError(f"--layers {layer}: {reason}")
         if self.feature_data != "none" and self.features is None:
             raise ValueError(
                 f"--feature-data {self.feature_data} needs a folder: --features FOLDER"

@@ -7,20 +7,22 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
 
 import torch
 
+from streamdream import backbone
 from streamdream.effects import effects_of
 from streamdream.frame import Frame, Pixels
+from streamdream.masks.masking import Masks
 from streamdream.motion import OpticalFlow
 from streamdream.options import Options
-from streamdream.pipeline import Effect, Picture, redraw
+from streamdream.pipeline import Picture, redraw
 from streamdream.sinks import Stopped
 
 MOST_WORKERS = 8  # each holds the activations of a network
 SOON = 0.2  # s after which somebody who wants it to stop is heard
-# What an effect is loaded by; anything else of a look is read anew for every frame.
-LOADED_BY = ("model", "weights", "precision", "style", "style_method", "dream_mix")
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,8 @@ def dream_plates(
     pictures keep one thread busier than two. Closing it leaves what is not done undone. Raises
     what dreaming raises.
     """
-    effects: dict[object, tuple[Effect, ...]] = {}
-    for plate in plates:
-        key = _loaded_by(plate.options)
-        if key not in effects:
-            effects[key] = effects_of(plate.options, device)
-    ending, threads = threading.Event(), torch.get_num_threads()
+    ending, loading, threads = threading.Event(), threading.Lock(), torch.get_num_threads()
+    load = cache(backbone.load)
     workers = min(len(plates), MOST_WORKERS, threads) if device.type == "cpu" else 1
     each = max(1, threads // max(1, workers))
 
@@ -73,8 +71,11 @@ def dream_plates(
 
     def work(number: int) -> None:
         options = plates[number].options
-        how = options, effects[_loaded_by(options)], OpticalFlow(options.flow), device, watch
-        with closing(redraw([frame], *how)) as frames:
+        with loading:
+            effects = effects_of(options, device, load)
+            masks = Masks.of(options, options.start or Fraction(0))
+        how = options, effects, OpticalFlow(options.flow), device, watch
+        with closing(redraw([frame], *how, masks=masks)) as frames:
             keep(number, Dreamed(plates[number], next(frames).pixels))
 
     # The number of threads is one thread's own, and what new ones begin with.
@@ -93,7 +94,3 @@ def dream_plates(
                 pool.shutdown(cancel_futures=True)
     finally:
         torch.set_num_threads(threads)
-
-
-def _loaded_by(options: Options) -> object:
-    return tuple(getattr(options, name) for name in LOADED_BY)
