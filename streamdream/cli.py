@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from streamdream import options as opts
 from streamdream import settings
+from streamdream.atlas.commands import atlas
 from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
@@ -49,6 +50,7 @@ app = App(
 )
 app.command(zoom)
 app.command(train)
+app.command(atlas)
 app.command(live)
 app.command(scenes)
 app.command(models)

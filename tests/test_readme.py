@@ -30,7 +30,12 @@ COMMANDS = [
 # What makes a command quick without changing what it shows.
 QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": "1"}
 QUICK_STYLE = {"--style-steps": "1", "--style-warm-steps": "1"}
-QUICK_TRAINING = {"--steps": "2", "--crop": "64", "--overwrite": ""}
+OTHERS: dict[str, dict[str, str]] = {
+    "train": {"--steps": "2", "--crop": "64", "--overwrite": ""},
+    "atlas": {"--work-size": "32", "--steps": "1", "--octaves": "1"},
+    "scenes": {},
+    "jobs": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +119,8 @@ def test_the_tour_works(place: Path, command: str) -> None:
         size = words.index("--size") + 1 if "--size" in words else None
         words += [] if size else ["--size", "128x72"]
         words = [w if i != size else "96x96" for i, w in enumerate(words)]
-    elif words[0] == "train":
-        quick = QUICK_TRAINING
-    elif words[0] in ("scenes", "jobs"):
-        quick = {}
+    elif words[0] in OTHERS:
+        quick = OTHERS[words[0]]
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
     if "--style" in words:
@@ -130,7 +133,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] not in ("probe", "scenes", "jobs")
+    shows = target is None and words[0] not in ("probe", "scenes", "jobs", "atlas")
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)
