@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
@@ -25,12 +27,40 @@ def precision_of(options: Look, device: torch.device) -> str:
     return backbone.choose_precision(options.precision, name, device)
 
 
+_kept: ContextVar[dict[tuple[str, str], tuple[Effect, ...]] | None]
+_kept = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept() -> Generator[None, None, None]:
+    """Within it, runs of the same look get the same effects: networks are loaded once.
+
+    Effects remember nothing of what they redrew, so results are as those of single runs.
+    """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     """The effects, loaded, in the order in which they redraw a frame.
 
     Raises ModelError where a network or its weights are missing or wrong, and SourceError where
     a style cannot be read.
     """
+    there = _kept.get()
+    if there is None:
+        return _loaded(options, device)
+    look = options.as_comment(), str(device)
+    if look not in there:
+        there.clear()
+        there[look] = _loaded(options, device)
+    return there[look]
+
+
+def _loaded(options: Look, device: torch.device) -> tuple[Effect, ...]:
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
     if not styles:
