@@ -4,10 +4,10 @@
     python benchmarks/scenes.py clips --truth cuts.json
 
 Without a folder, films are made with cuts, flashes, fades, whip pans, shakes and dim light, of
-photographs that scikit-image has. Of a folder all videos are read; `--truth` is a JSON file that
-names the first frame of every shot but the first: {"film.mp4": [30, 76]}; a video that is not in it
-is skipped. PySceneDetect (`pip install scenedetect`) is left out where it is not installed. A cut is
-found if it is told within a frame of where it is; what is told elsewhere is false.
+photographs that scikit-image has. Of a folder those videos are read that `--truth` names, a JSON
+file with the first frame of every shot but the first: {"film.mp4": [30, 76]}. PySceneDetect
+(`pip install scenedetect`) is left out where it is not installed. A cut is found if it is told
+within a frame of where it is; what is told elsewhere is false.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Detector = Callable[[Path], list[int]]
 
 @dataclass
 class Score:
-    """How a detector did: cuts `found`, `missed`, told where none is (`false`); how long it took."""
+    """How a detector did: cuts `found`, `missed`, told where none is (`false`); its time."""
 
     found: int = 0
     missed: int = 0
@@ -195,7 +195,9 @@ def count(path: Path) -> int:
 
 def compare(films: list[tuple[str, Path, list[int]]], loud: bool) -> None:
     """Print how every detector did."""
-    scores = {name: Score() for name in (known := detectors())}
+    known = detectors()
+    av.logging.set_level(av.logging.ERROR)  # PySceneDetect turns all messages on
+    scores = {name: Score() for name in known}
     for label, path, cuts in films:
         frames = count(path)
         told = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from media import Film, flat, moving, pictures
+from media import Film, flat, moving, packets, pictures
 from PIL import Image
 from rich.console import Console
 
@@ -148,7 +148,11 @@ def test_each_result_is_that_of_a_single_run_and_networks_are_loaded_once(
     for entry in found["batch"][1:]:
         made, alone = Path(entry["output"]), tmp_path / f"alone{Path(entry['output']).suffix}"
         dream_file(entry["input"], alone, build({**LOOK, "overwrite": True}))
-        assert made.read_bytes() == alone.read_bytes(), made
+        if made.suffix == ".mkv":  # has a random number of its own
+            got, wanted = (packets(p, "video") + packets(p) for p in (made, alone))
+        else:
+            got, wanted = made.read_bytes(), alone.read_bytes()
+        assert got == wanted, made
     assert not list(tmp_path.rglob("*.part*"))
 
     # Again: what is there is left as it is, or told, or replaced.
@@ -267,7 +271,7 @@ def test_a_terminal_shows_all_files_and_each(
     from io import StringIO
 
     text = StringIO()
-    console = Console(file=text, force_terminal=True, width=110)
+    console = Console(file=text, force_terminal=True, width=110, soft_wrap=True, highlight=False)
     monkeypatch.setattr("streamdream.batch.display.Console", lambda **_: console)
     (item,) = planned([str(folder / "clip2.mp4")], tmp_path / "out")
     entry = Entry(item, frames=3, seconds=1.5, status="done")

@@ -131,17 +131,22 @@ def _inside(path: Path, folder: Path, recursive: bool) -> Iterator[Found]:
             continue
         if one.suffix.lower() not in (*VIDEO_ENDINGS, *PHOTO_ENDINGS):
             continue
-        if one.stem.endswith(".part") or one.resolve().is_relative_to(folder.resolve()):
+        if _is_part(one) or one.resolve().is_relative_to(folder.resolve()):
             continue  # what a batch has written
         yield Found(one, inside.parent)
 
 
 def _matching(text: str) -> Iterator[Found]:
     there = sorted(map(Path, glob(text, recursive=True)), key=_natural)
-    files = [one for one in there if one.is_file()]
+    files = [one for one in there if one.is_file() and not _is_part(one)]
     if not files:
         raise SourceError(text, "matches no file")
     yield from (Found(one, Path()) for one in files)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file is what an interrupted run left."""
+    return path.stem.endswith(".part")
 
 
 def _each_once(found: Iterable[Found]) -> Iterator[Found]:
