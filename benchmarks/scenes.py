@@ -25,10 +25,12 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av import logging as quiet
 from skimage import data
 
 from streamdream.frame import Bytes
 from streamdream.inputs import PICTURE_ENDINGS
+from streamdream.piece import Piece
 from streamdream.scenes.listing import scenes_of
 
 SIZE = (360, 640)
@@ -75,8 +77,10 @@ class Score:
 
 
 def ours(path: Path) -> list[int]:
-    """Ours."""
-    return [scene.begin for scene in scenes_of(path)][1:]
+    """Ours; of several video streams it reads the first, as the others do."""
+    with av.open(str(path)) as film:
+        first = film.streams.video[0].index
+    return [scene.begin for scene in scenes_of(path, Piece(video_stream=first))][1:]
 
 
 def detectors() -> dict[str, Detector]:
@@ -196,7 +200,7 @@ def count(path: Path) -> int:
 def compare(films: list[tuple[str, Path, list[int]]], loud: bool) -> None:
     """Print how every detector did."""
     known = detectors()
-    av.logging.set_level(av.logging.ERROR)  # PySceneDetect turns all messages on
+    quiet.set_level(quiet.ERROR)  # PySceneDetect turns all messages on
     scores = {name: Score() for name in known}
     for label, path, cuts in films:
         frames = count(path)

@@ -116,7 +116,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
         words = [w if i != size else "96x96" for i, w in enumerate(words)]
     elif words[0] == "train":
         quick = QUICK_TRAINING
-    elif words[0] == "scenes":
+    elif words[0] in ("scenes", "models"):
         quick = {}
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
@@ -130,7 +130,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] not in ("probe", "scenes")
+    shows = target is None and words[0] not in ("probe", "scenes", "models")
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)
