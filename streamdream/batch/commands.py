@@ -17,7 +17,10 @@ from streamdream.display import say
 from streamdream.errors import OptionError, SinkError, words
 from streamdream.files import check_folder
 from streamdream.inputs import check_file
+from streamdream.masks.options import check_mask, mask_files
+from streamdream.objectives.named import check_guides, guide_files
 from streamdream.style.named import check_styles, files_of
+from streamdream.zoo.commands import provide
 
 if TYPE_CHECKING:
     from streamdream.batch.report import Report
@@ -77,16 +80,21 @@ def batch(
     for song in songs:
         check_file(song)
     check_styles(chosen)
+    check_guides(chosen)
+    check_mask(chosen)
     for ending in dict.fromkeys(item.target.suffix for item in items if is_video(item.target)):
         check_codec(Path(f"name{ending}"), chosen.codec, chosen.crf)
     if json is not None:
-        _check_report(json, items, (*songs, *files_of(chosen)))
+        named = (*files_of(chosen), *guide_files(chosen), *mask_files(chosen))
+        _check_report(json, items, (*songs, *named))
     if like is not None:
         from streamdream.run import read_settings
 
         recorded = settings.recorded(read_settings(like), f"--like {like}")
         place = f"with --like {like}:"
         chosen = settings.chosen(opts.Options, flags, preset, config, recorded, place)
+    if chosen.dreams:
+        provide(chosen)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as fault:

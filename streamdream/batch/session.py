@@ -86,8 +86,9 @@ def _dream(
         if target.exists():
             entry.status = "skipped"
             return
-        # What an interrupted batch left of it is no result.
-        options = options.model_copy(update={"overwrite": True})
+        # What an interrupted batch left of it is no result; a job goes on.
+        if not options.lasts:
+            options = options.model_copy(update={"overwrite": True})
     entry.status = "running"
     _write(report)
     began = time.perf_counter()
