@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -32,6 +34,22 @@ Load = Callable[
     [str, torch.device, torch.dtype, Path | None, Store | None], backbone.Backbone
 ]  # as backbone.load
 
+_kept: ContextVar[dict[tuple[str, str], tuple[Effect, ...]] | None]
+_kept = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept() -> Generator[None, None, None]:
+    """Within it, runs of the same look get the same effects: networks are loaded once.
+
+    Effects remember nothing of what they redrew, so results are as those of single runs.
+    """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
 
 def effects_of(
     options: Look, device: torch.device, load: Load = backbone.load
@@ -41,6 +59,17 @@ def effects_of(
     They are for one thread; networks can be shared. Raises ModelError where a network or its
     weights are missing or wrong, and SourceError where a style cannot be read.
     """
+    there = _kept.get()
+    if there is None:
+        return _loaded(options, device, load)
+    look = options.as_comment(), str(device)
+    if look not in there:
+        there.clear()
+        there[look] = _loaded(options, device, load)
+    return there[look]
+
+
+def _loaded(options: Look, device: torch.device, load: Load) -> tuple[Effect, ...]:
     keep_freed()
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
