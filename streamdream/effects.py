@@ -51,14 +51,13 @@ def kept() -> Generator[None, None, None]:
         _kept.reset(token)
 
 
-def effects_of(
-    options: Look, device: torch.device, load: Load = backbone.load
-) -> tuple[Effect, ...]:
-    """The effects, loaded by `load`, in the order in which they redraw a frame.
+def effects_of(options: Look, device: torch.device, load: Load | None = None) -> tuple[Effect, ...]:
+    """The effects, loaded by `load` (or backbone.load), in the order in which they redraw a frame.
 
     They are for one thread; networks can be shared. Raises ModelError where a network or its
     weights are missing or wrong, and SourceError where a style cannot be read.
     """
+    load = load or backbone.load
     there = _kept.get()
     if there is None:
         return _loaded(options, device, load)

@@ -1404,7 +1404,7 @@ def test_what_was_learned_is_read_again(tmp_path: Path) -> None:
     names = [*Controls(LiveOptions()).table, *ACTIONS]
     bindings = {}
     for i, name in enumerate(names):
-        bindings[Key("note" if i % 2 else "controller", i % 16 + 1, i * 3)] = name
+        bindings[Key("note" if i % 2 else "controller", i % 16 + 1, i * 3 % 128)] = name
     midi.write(file, bindings)
     midi.write(file, bindings)
     assert midi.read(file) == bindings

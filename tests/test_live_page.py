@@ -121,7 +121,7 @@ def test_a_slider_moves_by_keyboard_and_shows_its_number(opened: Open) -> None:
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     assert until(lambda: abs(served.controls.values()["strength"] - 1.03) < 1e-9, page)
-    expect(page.get_by_label("Strength, as a number")).to_have_value("1.03")
+    expect(page.get_by_label("Strength, as a number", exact=True)).to_have_value("1.03")
     page.keyboard.press("End")
     assert until(lambda: served.controls.values()["strength"] == 2, page)
 
@@ -194,7 +194,7 @@ def test_what_changes_elsewhere_is_shown(opened: Open) -> None:
     served.controls.set("strength", 0.4321)
     served.controls.set("gate", "still")
     served.controls.set("mirror", True)
-    expect(page.get_by_label("Strength, as a number")).to_have_value("0.4321")
+    expect(page.get_by_label("Strength, as a number", exact=True)).to_have_value("0.4321")
     expect(page.get_by_label("Gate")).to_have_value("still")
     expect(page.get_by_role("switch", name="Mirror")).to_be_checked()
     served.controls.take_preset("whisper")
@@ -235,7 +235,7 @@ def test_keys_act_unless_something_is_typed_or_they_are_off(opened: Open) -> Non
     page, served, _ = opened()
     page.keyboard.press("b")
     assert until(lambda: served.acts == [("blackout", True)], page)
-    page.get_by_label("Strength, as a number").press("z")
+    page.get_by_label("Strength, as a number", exact=True).press("z")
     page.keyboard.press("Escape")
     page.get_by_role("switch", name="Keys").press("Space")
     page.keyboard.press("z")
@@ -300,7 +300,7 @@ def test_hidden_actions_are_neither_buttons_nor_keys(opened: Open) -> None:
 
 def test_a_number_of_no_kind_goes_back_to_the_value_in_force(opened: Open) -> None:
     page, served, seen = opened()
-    number = page.get_by_label("Strength, as a number")
+    number = page.get_by_label("Strength, as a number", exact=True)
     served.controls.set("strength", 0.7)
     expect(number).to_have_value("0.7")
     for wrong in ("", "-3"):
@@ -442,7 +442,7 @@ def test_a_lost_connection_is_shown_and_mended(browser: Browser) -> None:
             expect(page.locator("#overlay")).to_be_empty()
             assert page.evaluate(MOVED) > 3
             again.controls.set("strength", 0.25)
-            expect(page.get_by_label("Strength, as a number")).to_have_value("0.25")
+            expect(page.get_by_label("Strength, as a number", exact=True)).to_have_value("0.25")
     finally:
         page.close()
 
