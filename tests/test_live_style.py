@@ -16,8 +16,8 @@ from PIL import Image as Files
 from served import Served
 from test_live_stage import H, W, centre, seen, settled, window
 
-from streamdream.dream import Dream
 from streamdream.cuts import FLASH
+from streamdream.dream import Dream
 from streamdream.errors import ModelError, OptionError
 from streamdream.frame import Bytes, Image, Pixels, Resized, composite, planes, to_image
 from streamdream.governor import Scalar
