@@ -59,6 +59,7 @@ from streamdream.live.outputs import Output, Shown
 from streamdream.live.pacing import Pacing
 from streamdream.live.session import Session, resident
 from streamdream.live.stage import Stage
+from streamdream.objectives.aims import aim_at
 from streamdream.pipeline import Carried
 from streamdream.settings import made
 from streamdream.style.named import check_styles
@@ -201,7 +202,7 @@ def steps_alone(model: str) -> float:
     picture = torch.rand(3, 180, 320)
     begun, count = time.monotonic(), 0
     while count < 2 or time.monotonic() - begun < ALONE:
-        ascent(network, picture, options.chosen_layers, (0, 0), 1024, steepest)
+        ascent(network, picture, aim_at(*options.chosen_layers), (0, 0), 1024, steepest)
         count += 1
     torch.set_num_threads(threads)
     return count / (time.monotonic() - begun)

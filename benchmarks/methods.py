@@ -31,6 +31,7 @@ from streamdream.frame import (
     work_size,
 )
 from streamdream.motion import OpticalFlow
+from streamdream.objectives.aims import aim_at
 from streamdream.options import Options
 from streamdream.pipeline import redraw
 from streamdream.settings import build
@@ -84,7 +85,7 @@ def recurrent(start: Callable[[Image, Image, Image], Image], mixes: bool, steps:
             begin = image if before is None or dreamed is None else start(image, before, dreamed)
             count = steps if before is not None else google.steps
             recipe = Recipe(
-                layers=options.chosen_layers,
+                aim=aim_at(*options.chosen_layers),
                 octaves=google.octaves,
                 octave_scale=google.octave_scale,
                 steps=count,

@@ -57,6 +57,8 @@ from streamdream import (
 from streamdream.codecs import CODECS, CONTAINERS
 from streamdream.dream import octave_sizes
 from streamdream.info import Counts, VideoInfo
+from streamdream.objectives.aims import Aim, aim_at
+from streamdream.objectives.slopes import whole_slope
 from streamdream.options import Options
 from streamdream.settings import build
 from streamdream.threads import ahead
@@ -74,7 +76,7 @@ STAGES: tuple[tuple[str, object, str], ...] = (
     ("flow", motion, "estimate"),
     ("trust", motion, "trusted"),
     ("warp", pipeline, "warp"),
-    (NETWORK, dream, "whole_slope"),
+    (NETWORK, dream, "slope_of"),
     (NETWORK, dream.Dream, "response"),
     ("pyramid", dream, "normalised"),
     ("composite", pipeline, "composite"),
@@ -274,9 +276,10 @@ def machine(options: Options) -> None:
         full = options.lines, round(options.lines * 16 / 9)
         for h, w in reversed(octave_sizes(full, options.octaves, options.octave_scale)):
             x = torch.rand(3, h, w, device=device)
+            aim = aim_at(*options.chosen_layers, device=device)
 
-            def step(x: torch.Tensor = x, net: backbone.Backbone = net) -> None:
-                dream.whole_slope(net, x, options.chosen_layers)
+            def step(x: torch.Tensor = x, net: backbone.Backbone = net, aim: Aim = aim) -> None:
+                whole_slope(net, x, aim)
 
             with FlopCounterMode(display=False) as counter:
                 step()

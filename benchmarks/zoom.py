@@ -18,7 +18,6 @@ All take `--model`, and any other option as `option=value`. The sheet shows 30 f
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,8 +30,9 @@ from numpy.typing import NDArray
 
 from streamdream import backbone
 from streamdream.backbone import Backbone
-from streamdream.dream import Dream, excitement
+from streamdream.dream import Dream
 from streamdream.frame import Frame, Pixels, planes, to_image
+from streamdream.objectives.aims import BIT, aim_at, excited
 from streamdream.settings import made
 from streamdream.zoom.camera import Matrix, places, resampled
 from streamdream.zoom.fall import Plan, fall
@@ -76,8 +76,8 @@ def sharpness(pixels: Pixels) -> float:
 def strength(network: Backbone, pixels: Pixels, layers: tuple[str, ...]) -> float:
     """How strongly layers respond to a picture, in bits."""
     with torch.no_grad():
-        found = network(to_image(pixels, (pixels.shape[0], pixels.shape[1])), layers)
-    return float(excitement(found)) / (2 * math.log(2) * len(layers))
+        found = excited(network, to_image(pixels, pixels.shape[:2]), aim_at(*layers))
+    return float(found) / (BIT * len(layers))
 
 
 def watched(frames: Iterator[Frame], plan: Plan, seen: Seen) -> Iterator[Frame]:

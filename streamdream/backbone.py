@@ -1,23 +1,25 @@
 """Frozen networks read by layer name.
 
-A `Backbone` is a list of named stages with the batch normalisation folded into the
-convolutions. Reading some layers runs the stages up to the deepest of them and no further.
+The networks that come along are lists of named stages with the batch normalisation folded into the
+convolutions: reading some layers runs the stages up to the deepest of them and no further. Those
+of other libraries are in `zoo`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.errors import ModelError
-from streamdream.models import VGG19_BLOCKS, ModelCard, card
+from streamdream.models import TIMM, VGG19_BLOCKS, ModelCard, card
+from streamdream.zoo.store import Store
 
 Weights = Mapping[str, Tensor]
 Run = Callable[[dict[str, Tensor]], Tensor]
@@ -63,37 +65,35 @@ def relu6(x: Tensor) -> Tensor:
     return cast(Tensor, _ReLU6.apply(x))
 
 
-class Backbone:
-    """A frozen network.
+@runtime_checkable
+class Reader(Protocol):
+    """Reads layers of a network; `layers` are their names in order of depth."""
 
-    Call it with an image and layer names to get those layers' activations. `layers` are the
-    names in order of depth.
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+
+    def __call__(self, x: Tensor, wanted: Collection[str], /) -> dict[str, Tensor]:
+        """The activations (1, c, h', w') for a prepared batch (1, 3, h, w), in order of depth."""
+        ...
+
+
+class Stages:
+    """Runs stages one after another, and none behind the deepest layer that is wanted.
+
+    Each stage reads what it needs from the activations so far, under their names; "" is the
+    stage before it.
     """
 
-    def __init__(self, name: str, stages: list[Stage], prepare: Callable[[Tensor], Tensor]) -> None:
-        """Build a network that prepares its input and runs `stages` one after another.
-
-        Each stage reads what it needs from the activations so far, under their names;
-        "" is the stage before it.
-        """
-        self.name = name
+    def __init__(self, stages: list[Stage]) -> None:
+        """Name the stages and put them in order."""
         self.layers = tuple(label for label, _ in stages)
-        self._stages = stages
-        self._prepare = prepare
+        self.stages = stages
 
-    def __call__(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """The activations of `layers` for an image (3, h, w) in [0, 1], each (1, c, h', w').
-
-        Nothing behind the deepest of them is computed.
-        """
-        wanted = set(layers)
-        missing = wanted - set(self.layers)
-        if missing:
-            raise KeyError(f"{self.name} has no layer {sorted(missing)[0]}")
-        x = self._prepare(image[None].contiguous(memory_format=torch.channels_last))
+    def __call__(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """The activations of the layers that are wanted."""
         seen = {"": x}
         found: dict[str, Tensor] = {}
-        for label, stage in self._stages:
+        for label, stage in self.stages:
             seen[""] = stage(seen)
             if label in wanted:
                 found[label] = seen[""]
@@ -102,21 +102,99 @@ class Backbone:
         return found
 
 
-def load(
-    name: str, device: torch.device | str = "cpu", precision: torch.dtype = torch.float32
-) -> Backbone:
-    """Load a network by name, with weights from the package that its card names.
+class Backbone:
+    """A frozen network.
 
-    It takes float32 images and computes in `precision`. Raises ModelError if the name is
-    unknown, the weights are missing, or their SHA-256 is not the pinned one.
+    Call it with an image and layer names to get those layers' activations. `layers` are the
+    names in order of depth.
     """
-    model = card(name)
-    weights = _read_weights(model, model.weights_path())
-    build = {"efficientnet-lite0": _lite0, "vgg19": _vgg19}[model.name]
-    backbone = build(weights, torch.device(device), precision)
-    if backbone.layers != model.layers:
+
+    def __init__(self, name: str, read: Reader, prepare: Callable[[Tensor], Tensor]) -> None:
+        """Build a network that prepares its input and reads layers of it."""
+        self.name = name
+        self.layers = read.layers
+        self._read = read
+        self._prepare = prepare
+
+    def __call__(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """The activations of `layers` for an image (3, h, w) in [0, 1], each (1, c, h', w').
+
+        Nothing behind the deepest of them is computed. Raises ModelError for the classes where
+        the weights have none.
+        """
+        wanted = set(layers)
+        missing = wanted - set(self.layers)
+        if missing == {"logits"}:
+            raise ModelError("logits", f"these weights of {self.name} tell no classes")
+        if missing:
+            raise KeyError(f"{self.name} has no layer {sorted(missing)[0]}")
+        x = self._prepare(image[None].contiguous(memory_format=torch.channels_last))
+        return self._read(x, wanted)
+
+
+def load(
+    name: str,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
+    weights: Path | None = None,
+    store: Store | None = None,
+) -> Backbone:
+    """Load a network by name, with the weights that its card names, or those of a file.
+
+    It takes float32 images and computes in `precision`. What is not in the `store` (by default
+    the usual one) is fetched first, unless the store is offline. Raises ModelError if the name is
+    unknown, the weights are missing or do not fit, or their SHA-256 is not the pinned one.
+    """
+    model, store, device = card(name), store or Store(), torch.device(device)
+    if name.startswith(TIMM):
+        from streamdream.zoo import timm_networks
+
+        backbone = timm_networks.load(model, weights, store, device, precision)
+    elif not model.package:
+        from streamdream.zoo import networks
+        from streamdream.zoo.weights import read
+
+        path = weights or proven(model, store)
+        backbone = networks.load(model, path, read(path), device, precision)
+    else:
+        found = _read_weights(model, model.weights_path())
+        if weights is not None:
+            found = _replaced(model, weights, found)
+        build = {"efficientnet-lite0": _lite0, "vgg19": _vgg19}[model.name]
+        backbone = build(found, device, precision)
+    if backbone.layers != tuple(n for n in model.layers if n in backbone.layers):
         raise AssertionError(f"the card of {name} names other layers than the network has")
     return backbone
+
+
+def proven(model: ModelCard, store: Store) -> Path:
+    """Where fetched weights lie, fetching them first if need be; raises ModelError.
+
+    Also what was placed by hand is read only if its SHA-256 is the one meant.
+    """
+    from streamdream.zoo.fetch import digest, fetch
+    from streamdream.zoo.store import proof_of
+
+    path = fetch(model.name, model.file, store)
+    found = digest(path)
+    if not found.startswith(proof_of(model.file)):
+        reason = f"SHA-256 is {found[:8]}..., expected {proof_of(model.file)}..."
+        raise ModelError(path, reason, "remove it, and it is fetched again")
+    return path
+
+
+def _replaced(model: ModelCard, path: Path, own: Weights) -> Weights:
+    """Weights of one's own for a network that came along, in the form of its own."""
+    from streamdream.zoo.weights import fitted, read
+
+    found = read(path)
+    if model.name != "vgg19" or any(key.endswith("_W_table") for key in found):
+        return fitted(path, found, own, model.name, model.head)
+    # VGG19 as others keep it, with Caffe's colours: all convolutions in a row of modules.
+    wanted, names = _vgg19_elsewhere()
+    known = {key: t for key, t in found.items() if not key.startswith("classifier.")}
+    given = fitted(path, known, wanted, model.name)
+    return {names[key]: tensor for key, tensor in given.items()}
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -125,9 +203,9 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def choose_precision(name: str, model: str, device: torch.device) -> str:
     """The name in PRECISIONS that "auto" stands for; any other name stands for itself.
 
-    bf16 where the hardware multiplies matrices faster with it: GPUs that know it, and VGG19 on
-    CPUs that know it (twice as fast as float32 on AVX-512; EfficientNet's many small layers
-    get slower).
+    bf16 where the hardware multiplies matrices faster with it: GPUs that know it, and networks
+    with wide convolutions only (VGGs) on CPUs that know it (VGG19: twice as fast as float32 on
+    AVX-512; EfficientNet's many small layers get slower).
     """
     if name != "auto":
         return name
@@ -137,7 +215,7 @@ def choose_precision(name: str, model: str, device: torch.device) -> str:
         getattr(torch.cpu, probe, bool)()
         for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
-    return "bf16" if device.type == "cpu" and knows and model == "vgg19" else "fp32"
+    return "bf16" if device.type == "cpu" and knows and card(model).wide else "fp32"
 
 
 def _read_weights(model: ModelCard, path: Path) -> Weights:
@@ -195,7 +273,7 @@ def _lite0(weights: Weights, device: torch.device, precision: torch.dtype) -> Ba
     def prepare(x: Tensor) -> Tensor:
         return (x * (255 / 128) - 127 / 128).to(precision)
 
-    return Backbone("efficientnet-lite0", stages, prepare)
+    return Backbone("efficientnet-lite0", Stages(stages), prepare)
 
 
 def _placing(device: torch.device, precision: torch.dtype) -> Callable[..., Conv]:
@@ -231,8 +309,10 @@ def _vgg19(weights: Weights, device: torch.device, precision: torch.dtype) -> Ba
     convolution = _placing(device, precision)
 
     def stage(name: str) -> Run:
-        table, index = weights[name + "_W_table"], weights[name + "_W_q"].long()
-        conv = convolution(table[index], weights[name + "_b"])
+        whole = weights.get(name + "_W")
+        if whole is None:
+            whole = weights[name + "_W_table"][weights[name + "_W_q"].long()]
+        conv = convolution(whole, weights[name + "_b"])
         return lambda seen: F.relu(conv(seen[""]))
 
     stages: list[Stage] = []
@@ -241,4 +321,22 @@ def _vgg19(weights: Weights, device: torch.device, precision: torch.dtype) -> Ba
             stages.append((f"relu{block}_{i}", stage(f"block{block}_conv{i}")))
         stages.append((f"pool{block}", lambda seen: F.max_pool2d(seen[""], 2)))
     mean = torch.tensor([103.939, 116.779, 123.68], device=device).view(1, 3, 1, 1)
-    return Backbone("vgg19", stages, lambda x: (x.flip(1) * 255 - mean).to(precision))
+    prepare = lambda x: (x.flip(1) * 255 - mean).to(precision)  # noqa: E731
+    return Backbone("vgg19", Stages(stages), prepare)
+
+
+def _vgg19_elsewhere() -> tuple[Weights, dict[str, str]]:
+    """VGG19 as torchvision names it: shapes of its tensors, and what they are called here."""
+    shapes: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    place, inputs = 0, 3
+    for block, count in enumerate(VGG19_BLOCKS, start=1):
+        for i in range(1, count + 1):
+            width = min(512, 32 * 2**block)
+            here, there = f"features.{place}", f"block{block}_conv{i}"
+            shapes[here + ".weight"] = torch.empty(width, inputs, 3, 3, device="meta")
+            shapes[here + ".bias"] = torch.empty(width, device="meta")
+            names |= {here + ".weight": there + "_W", here + ".bias": there + "_b"}
+            place, inputs = place + 2, width
+        place += 1
+    return shapes, names

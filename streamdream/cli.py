@@ -31,9 +31,11 @@ from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.options import check_lasting
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.objectives.named import check_guides, guide_files
 from streamdream.scenes.commands import scenes
 from streamdream.style.named import check_styles, files_of
 from streamdream.train.commands import train
+from streamdream.zoo.commands import models, provide
 from streamdream.zoom.commands import zoom
 
 app = App(
@@ -48,6 +50,7 @@ app.command(zoom)
 app.command(train)
 app.command(live)
 app.command(scenes)
+app.command(models)
 app.command(cameras)
 app.command(doctor)
 app.command(jobs)
@@ -90,11 +93,12 @@ def dream(
     for song in songs:
         check_file(song)
     check_styles(chosen)
+    check_guides(chosen)
     check_lasting(chosen, given_source, output, chosen.loop_kind)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
         finishing = chosen.lasts and JobFolder.of(output).finishing
-        read = (*given_source.all_files, *songs, *files_of(chosen))
+        read = (*given_source.all_files, *songs, *files_of(chosen), *guide_files(chosen))
         check_target(output, read, chosen.overwrite or finishing)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
@@ -104,6 +108,8 @@ def dream(
         recorded = settings.recorded(read_settings(like), f"--like {like}")
         place = f"with --like {like}:"
         chosen = settings.chosen(opts.Options, flags, preset, config, recorded, place)
+    if chosen.dreams:
+        provide(chosen)
     from streamdream.run import dream_file
 
     with Display(writes_a_file=output is not None) as display:
@@ -131,6 +137,8 @@ def probe(
     found = describe(source, chosen)
     print("\n".join(found.lines), flush=True)
     if not quick and source != PIPE:  # what is piped in comes only once
+        if chosen.dreams:
+            provide(chosen)
         took = pace(source, chosen)
         whole = "" if found.frames is None else took.first + took.each * (found.frames - 1)
         about = f"; about {span(whole)} for all" if isinstance(whole, float) else ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -21,18 +22,17 @@ from streamdream.backbone import Backbone
 from streamdream.frame import Delta, Image, Mask, Pixels, Resized, composite, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
-from streamdream.models import weighed
+from streamdream.objectives.aimer import Aimer
+from streamdream.objectives.aims import Aim, response
+from streamdream.objectives.slopes import slope_of
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import GROWN_UP, Carried, Picture
 
 WARM_JITTER = 12  # px; more of it boils once a dream is carried, less lets the grid show
 SETTLED = 0.75  # of a step at the smaller octaves, where a dream has been for a while
 FILL_STEPS = 8  # per octave where a dream is young, if all of the picture is newly uncovered
+LOCAL = 1.25  # mean of the square over that of the absolute value, of normal numbers
 FILL_FROM = 0.05  # share of it from which that is worth it
-
-OVERLAP = 128  # px that pieces of a large picture share at least
-MARGIN = 32  # px at a piece's edge that are not used
-GRID = 32  # px; pieces start on the network's grid, or it would show
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Recipe:
     size half as many (rounded down).
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
     largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
-    for one frame. `weights` are those of the layers, None where they are alike.
+    for one frame. `aim` is what is excited.
     """
 
-    layers: tuple[str, ...]
+    aim: Aim
     octaves: int
     octave_scale: float
     steps: int
@@ -61,7 +61,6 @@ class Recipe:
     fill_steps: int = 0
     young: Mask | None = None
     effort: Scalar | float = 1.0
-    weights: tuple[float, ...] | None = None
 
 
 def dream(
@@ -81,7 +80,6 @@ def dream(
     start = (image + carried).clamp(0, 1)
     full = (image.shape[-2], image.shape[-1])
     detail = torch.zeros_like(image)
-    weights = _weights(recipe.weights, image)
     for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
         base = resize(start, size)
         x = (base + resize(detail, size)).clamp(0, 1)
@@ -96,15 +94,13 @@ def dream(
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
             move = int(shift[0]), int(shift[1])
-            push = ascent(backbone, x, recipe.layers, move, recipe.tile, slope or steepest, weights)
+            push = ascent(
+                backbone, x, recipe.aim.at(size, move), move, recipe.tile, slope or steepest
+            )
             push = push * (recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
         detail = x - base
-
-
-def _weights(weights: tuple[float, ...] | None, like: Tensor) -> Tensor | None:
-    return None if weights is None else torch.tensor(weights, device=like.device)
 
 
 def _enlarged(start: Tensor, base: Tensor, x: Tensor) -> Tensor:
@@ -126,134 +122,32 @@ def octave_sizes(size: tuple[int, int], octaves: int, scale: float) -> list[tupl
 def ascent(
     backbone: Backbone,
     x: Image,
-    layers: tuple[str, ...],
+    aim: Aim,
     shift: tuple[int, int],
     tile: int,
     slope: Slope,
-    weights: Tensor | None = None,
 ) -> Delta:
-    """The direction (3, h, w) that excites `layers` most, with a mean absolute value of 1.
+    """The direction (3, h, w) that excites an aim most, with a mean absolute value of 1.
+
+    If all of that is at some place, with about that mean there.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
     back, so that the grid leaves no trace.
     """
-    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), layers, tile, weights)
+    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), aim, tile)
     gradient = torch.roll(gradient, (-shift[0], -shift[1]), (-2, -1))
-    return gradient / gradient.abs().mean().clamp_min(1e-12)
+    strength = gradient.abs().mean()
+    if aim.local:  # the mean where it acts, or all that a picture's step may be would go there
+        strength = gradient.square().sum() / gradient.abs().sum().clamp_min(1e-12) / LOCAL
+    return gradient / strength.clamp_min(1e-12)
 
 
-def steepest(
-    backbone: Backbone,
-    x: Image,
-    layers: tuple[str, ...],
-    tile: int,
-    weights: Tensor | None = None,
-) -> Delta:
-    """The normalised gradient (3, h, w) of the excitement of `layers`, each with its weight.
+def steepest(backbone: Backbone, x: Image, aim: Aim, tile: int) -> Delta:
+    """The normalised gradient (3, h, w) of what an aim excites.
 
     What is larger than `tile` pixels either way is seen in pieces.
     """
-    if max(x.shape[-2:]) > tile:
-        return normalised(tiled_slope(backbone, x, layers, tile, weights))
-    return normalised(whole_slope(backbone, x, layers, weights))
-
-
-def whole_slope(
-    backbone: Backbone, x: Image, layers: tuple[str, ...], weights: Tensor | None = None
-) -> Delta:
-    """The gradient (3, h, w) of the excitement of `layers`, each with its weight."""
-    seen = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        objective = _excited(backbone, seen, layers, weights)
-    return torch.autograd.grad(objective, seen)[0]
-
-
-def _excited(
-    backbone: Backbone, x: Image, layers: tuple[str, ...], weights: Tensor | None
-) -> Tensor:
-    found = backbone(x, layers)
-    # A network gives its layers in order of depth, weights are in the order they were named in.
-    return excitement(found if weights is None else {n: found[n] for n in layers}, weights)
-
-
-def excitement(activations: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
-    """How strongly layers respond: the sum over layers of the log of the mean square.
-
-    For one layer its gradient points where that of the mean square does; with several
-    layers none is drowned by another's scale. `weights` (n) are those of the logs, in order.
-    """
-    energies = [a.float().square().mean() for a in activations.values()]
-    logs = torch.stack([torch.log(e + 1e-12) for e in energies])
-    return (logs if weights is None else logs * weights).sum()
-
-
-def tiled_slope(
-    backbone: Backbone,
-    x: Image,
-    layers: tuple[str, ...],
-    tile: int,
-    weights: Tensor | None = None,
-) -> Delta:
-    """The same gradient, from pieces of at most `tile` pixels either way, one after another.
-
-    Pieces overlap, and where they do one fades into the other, leaving out what lies so near
-    a piece's edge that the network could see the edge. The logarithms are those of the whole
-    picture, or each piece would weigh the layers in its own way.
-    """
-    pieces = [
-        (slice(top, top + h), slice(left, left + w))
-        for top, h in _spans(x.shape[-2], tile)
-        for left, w in _spans(x.shape[-1], tile)
-    ]
-    totals = [1.0] * len(layers)
-    if len(layers) > 1:
-        with torch.no_grad():
-            squares = [_squares(backbone, x[:, rows, columns], layers) for rows, columns in pieces]
-        totals = [float(sum(layer)) + 1e-12 for layer in zip(*squares, strict=True)]
-    gradient, weight = torch.zeros_like(x), torch.zeros_like(x[:1])
-    for rows, columns in pieces:
-        seen = x[:, rows, columns].detach().requires_grad_(True)
-        with torch.enable_grad():
-            shares = zip(_squares(backbone, seen, layers), totals, strict=True)
-            parts = torch.stack([square / total for square, total in shares])
-            objective = (parts if weights is None else parts * weights).sum()
-        (slope,) = torch.autograd.grad(objective, seen)
-        window = _window(rows, x.shape[-2], x)[:, None] * _window(columns, x.shape[-1], x)
-        gradient[:, rows, columns] += slope * window
-        weight[:, rows, columns] += window
-    return gradient / weight
-
-
-def _squares(backbone: Backbone, x: Image, layers: tuple[str, ...]) -> list[Tensor]:
-    found = backbone(x, layers)
-    return [found[layer].float().square().sum() for layer in layers]
-
-
-def _spans(length: int, tile: int) -> list[tuple[int, int]]:
-    """Where pieces of a side of `length` start, and how long they are.
-
-    As few as there can be, all of about one length, on the network's grid.
-    """
-    if length <= tile:
-        return [(0, length)]
-    stride = tile - OVERLAP - GRID
-    count = 1 + -(-(length - tile) // stride)
-    starts = [-(-i * (length - tile) // (count - 1) // GRID) * GRID for i in range(count)]
-    return [(start, min(tile, length - start)) for start in starts]
-
-
-def _window(span: slice, length: int, like: Tensor) -> Tensor:
-    """The weight of a piece along one side: 1 inside, fading out where another one takes over.
-
-    It is never 0, so that the weights can be divided by their sum.
-    """
-    place = torch.arange(span.start, span.stop, device=like.device)
-    fade = torch.ones_like(place, dtype=like.dtype)
-    if span.start > 0:
-        fade = torch.minimum(fade, (place - span.start - MARGIN) / (OVERLAP - 2 * MARGIN))
-    if span.stop < length:
-        fade = torch.minimum(fade, (span.stop - 1 - place - MARGIN) / (OVERLAP - 2 * MARGIN))
-    return fade.clamp(1e-6, 1)
+    return normalised(slope_of(backbone, x, aim, tile))
 
 
 BANDS = 4
@@ -297,6 +191,7 @@ class Dream:
         """Dream with this network; `mixed` into a painting, as much as `dream_mix` says."""
         self.backbone = backbone
         self._mixed = mixed
+        self._aimer = Aimer(backbone)
         self._slope = Replayed(steepest)
 
     def takes_part(self, options: Look) -> bool:
@@ -319,12 +214,11 @@ class Dream:
         newly uncovered.
         """
         warm = carried.governor is not None
-        layers, weights = weighed(options.chosen_layers)
         count = options.warm_steps if warm else options.steps
         fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
         fills = max(1, round(FILL_STEPS * carried.uncovered)) if fill else 0
         recipe = Recipe(
-            layers=layers,
+            aim=self._aimer.aim(image, options, carried.chosen, carried.time),
             octaves=options.octaves_at((image.shape[-2], image.shape[-1])),
             octave_scale=options.octave_scale,
             steps=count,
@@ -336,23 +230,24 @@ class Dream:
             fill_steps=fills,
             effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
-            weights=weights,
         )
         return dream(self.backbone, image, carried.delta, recipe, self._slope)
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
-        """How many bits more the layers respond to the result than to the image.
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        """What was carried, with the channels that the scene's dream excites."""
+        return replace(carried, chosen=self._aimer.chosen(image, carried.chosen, options))
 
-        Half the log2 of the ratio of mean squares, mean over layers by weight. Pictures larger
-        than a tile are looked at no larger than that.
+    def response(
+        self, image: Image, result: Image, options: Look, carried: Carried | None = None
+    ) -> Scalar:
+        """How many bits more the network responds to the result than to the image.
+
+        The mean over what is excited by weight. Pictures larger than a tile are looked at no
+        larger than that.
         """
         height, width = image.shape[-2:]
         scale = min(1.0, options.tile / max(height, width))
         size = max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale))
-        layers, given = weighed(options.chosen_layers)
-        weights = _weights(given, image)
-        with torch.no_grad():
-            found = [
-                _excited(self.backbone, resize(x, size), layers, weights) for x in (result, image)
-            ]
-        return (found[0] - found[1]) / (2 * math.log(2) * sum(given or (1,) * len(layers)))
+        chosen, time = ({}, Fraction(0)) if carried is None else (carried.chosen, carried.time)
+        aim = self._aimer.aim(image, options, chosen, time)
+        return response(self.backbone, resize(image, size), resize(result, size), aim)

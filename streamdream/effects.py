@@ -31,11 +31,15 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
     if not styles:
-        return (Dream(backbone.load(options.model, device, precision)),)
+        return (Dream(_dreaming(options, device, precision)),)
     painter = _painter(styles, options, device, precision)
-    if options.dream_mix == 0 and "dream_mix" not in options.schedules:
+    if not options.dreams:
         return (painter,)
-    return painter, Dream(backbone.load(options.model, device, precision), mixed=True)
+    return painter, Dream(_dreaming(options, device, precision), mixed=True)
+
+
+def _dreaming(options: Look, device: torch.device, precision: torch.dtype) -> backbone.Backbone:
+    return backbone.load(options.model, device, precision, options.weights, options.store)
 
 
 def _optimises(styles: tuple[Named, ...], options: Look) -> bool:

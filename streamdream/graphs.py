@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from streamdream.backbone import Backbone
+from streamdream.objectives.aims import Aim
 
 KEPT = 16  # recordings; live sizes come and go
 WARM_UP = 3  # runs before recording, in which libraries choose their algorithms
@@ -22,21 +23,12 @@ ALIKE = 0.98  # cosine between a replay and the same computed afresh, or it is n
 
 @runtime_checkable
 class Slope(Protocol):
-    """The direction (3, h, w) that excites `layers` of a network most, at a picture (3, h, w).
+    """The direction (3, h, w) in which a picture (3, h, w) excites an aim most.
 
-    A picture larger than `tile` pixels either way is seen in pieces. `weights` (n) are those of
-    the layers, None where they are alike.
+    A picture larger than `tile` pixels either way is seen in pieces.
     """
 
-    def __call__(
-        self,
-        backbone: Backbone,
-        x: Tensor,
-        layers: tuple[str, ...],
-        tile: int,
-        weights: Tensor | None = None,
-        /,
-    ) -> Tensor: ...
+    def __call__(self, backbone: Backbone, x: Tensor, aim: Aim, tile: int, /) -> Tensor: ...
 
 
 Record = Callable[[Callable[[Tensor], Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -46,42 +38,37 @@ class Replayed:
     """A slope, replayed from a recording where the picture is on a GPU and seen as a whole.
 
     A recording that fails, or gives something else than the slope itself, is not used. What is
-    returned is overwritten by the next call of the same shape. Weights are read anew by every
-    replay: one recording does while they move.
+    returned is overwritten by the next call of the same shape. What an aim's tensors hold is read
+    anew by every replay: one recording does while they move.
     """
 
     def __init__(self, slope: Slope, record: Record | None = None, kinds: str = "cuda") -> None:
         """Replay this slope, as `record` does it, on devices of these `kinds`."""
         self._slope, self._kinds = slope, kinds
         self._record = record or recorded
-        # Recordings, each with what it reads its weights from.
-        self._kept: OrderedDict[object, tuple[Callable[[Tensor], Tensor] | None, Tensor | None]] = (
+        # Recordings, each with the aim whose tensors it reads.
+        self._kept: OrderedDict[object, tuple[Callable[[Tensor], Tensor] | None, Aim]] = (
             OrderedDict()
         )
 
-    def __call__(
-        self,
-        backbone: Backbone,
-        x: Tensor,
-        layers: tuple[str, ...],
-        tile: int,
-        weights: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, backbone: Backbone, x: Tensor, aim: Aim, tile: int) -> Tensor:
         """The direction (3, h, w)."""
         if x.device.type not in self._kinds or max(x.shape[-2:]) > tile:
-            return self._slope(backbone, x, layers, tile, weights)
-        key = (id(backbone), tuple(x.shape), layers, weights is None)
+            return self._slope(backbone, x, aim, tile)
+        key = (id(backbone), tuple(x.shape), aim.kind)
         if key not in self._kept:
-            held = None if weights is None else weights.clone()
-            replay = self._trusted(lambda y: self._slope(backbone, y, layers, tile, held), x)
+            held = aim.held()
+            replay = self._trusted(lambda y: self._slope(backbone, y, held, tile), x)
             self._kept[key] = replay, held
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         replay, held = self._kept[key]
-        if held is not None and weights is not None:
-            held.copy_(weights)
-        return self._slope(backbone, x, layers, tile, weights) if replay is None else replay(x)
+        if replay is None:
+            return self._slope(backbone, x, aim, tile)
+        for mine, theirs in zip(held.tensors, aim.tensors, strict=True):
+            mine.copy_(theirs)
+        return replay(x)
 
     def _trusted(
         self, function: Callable[[Tensor], Tensor], x: Tensor

@@ -23,6 +23,8 @@ from pydantic import (
 
 from streamdream import models
 from streamdream.jobs.options import Lasting
+from streamdream.objectives.classes import check_classes
+from streamdream.objectives.options import Aimed
 from streamdream.piece import PIECE, Piece
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
@@ -37,6 +39,7 @@ from streamdream.values import (
     sides,
     slides,
 )
+from streamdream.zoo.options import PLACES, Modelled
 
 RECORD_MARK = "streamdream settings: "
 
@@ -57,7 +60,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted):
+class Look(Painted, Aimed, Modelled):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -68,7 +71,8 @@ class Look(Painted):
     model: Annotated[str, Parameter(group=DREAM)] = Field(
         default="efficientnet-lite0",
         json_schema_extra=slides(),
-        description="Network that dreams: efficientnet-lite0 or vgg19.",
+        description="Network that dreams: efficientnet-lite0, vgg19, or one of those that "
+        "streamdream models lists; timm:NAME for one of timm's.",
     )
     layers: Annotated[
         Layers, Parameter(group=DREAM, metavar="NAMES", show_default=False, **AS_WRITTEN)
@@ -188,6 +192,7 @@ class Look(Painted):
 
     def _check_together(self) -> None:
         models.card(self.model).check_layers(self.layers)
+        check_classes(self.classes, self.model)
         moving = {"memory", "steps"} & set(self.schedules)
         if self.memory == 0 and self.steps == 0 and not moving:
             raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
@@ -207,6 +212,11 @@ class Look(Painted):
         """The lines dreamed at: `work_size` as `quality` has it."""
         return max(SMALLEST, round(self.work_size * self.octave_scale**self.finer))
 
+    @property
+    def dreams(self) -> bool:
+        """Whether a dream takes part: with a style it may not."""
+        return not self.style or self.dream_mix > 0 or "dream_mix" in self.schedules
+
     def octaves_at(self, size: tuple[int, int]) -> int:
         """How many octaves a picture (h, w) at work size has, from the same smallest one.
 
@@ -219,6 +229,8 @@ class Look(Painted):
         """The same by this clock; raises OptionError, and ModelError for unknown layers."""
         if "layers" in self.schedules:
             models.card(self.model).check_layers(self.schedules["layers"].layers)
+        if "classes" in self.schedules:
+            check_classes(self.schedules["classes"].layers, self.model)
         return super().clocked(clock)
 
     def as_comment(self) -> str:
@@ -229,7 +241,7 @@ class Look(Painted):
         return RECORD_MARK + json.dumps(kind | values | as_typed)
 
     def _recorded(self) -> set[str]:
-        return set(Look.model_fields)
+        return set(Look.model_fields) - PLACES - ({"weights"} if self.weights is None else set())
 
 
 class Common(Look):

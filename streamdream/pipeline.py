@@ -16,13 +16,14 @@ of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from streamdream.cuts import Turn, shots, small_of
 from streamdream.errors import ModelError
@@ -92,7 +93,7 @@ class State:
     `image` (3, h, w) the source at work size; `delta` (3, h, w) what the effect changed about
     it; `age` (1, h, w) for how many frames each place has been dreamed, GROWN_UP from the
     start where a scene starts; `governor` holds the scene's strength, None where the effect
-    does that itself.
+    does that itself. `chosen` are the channels picked for this scene, see `objectives.aimer`.
     """
 
     time: Fraction
@@ -100,6 +101,7 @@ class State:
     delta: Delta
     age: Mask
     governor: Governor | None
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)
 
     def moved(self, seconds: Fraction) -> State:
         """The same, so much later."""
@@ -151,6 +153,7 @@ class Carried:
     `trust` (1, h, w) says where it can be believed, None where a scene starts; so does
     `governor`, which is also None where the effect holds its strength itself. `uncovered` is the
     share of the picture that nothing could be carried to, `elapsed` the time since then in seconds.
+    `time` is the frame's, `chosen` as in State.
     """
 
     delta: Delta
@@ -159,6 +162,8 @@ class Carried:
     uncovered: float = 1.0
     trust: Mask | None = None
     elapsed: float = 0.0
+    time: Fraction = Fraction(0)
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -178,13 +183,19 @@ class Effect(Protocol):
         """Whether it redraws a frame with these options at all."""
         ...
 
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        """What was carried, with what is chosen for all of a scene where one starts."""
+        ...
+
     def __call__(
         self, image: Image, carried: Carried, options: Look, index: int
     ) -> Iterator[Picture]:
-        """Yield after every step; the last picture is the result."""
+        """Yield after every step of what was prepared; the last picture is the result."""
         ...
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar | None:
+    def response(
+        self, image: Image, result: Image, options: Look, carried: Carried
+    ) -> Scalar | None:
         """How much of the effect `result` shows on top of `image`, in bits.
 
         None if nobody has to hold its strength.
@@ -259,6 +270,7 @@ def steps(
                     if then is not None:
                         again = carry(then, image, frame.time, older.movement, *how)
                         carried = joined(carried, again)
+                carried = each.prepared(image, carried, now)
                 picture: Picture = (image + carried.delta).clamp(0, 1).clone
                 for picture in each(image, carried, now, frame.index):
                     if watch is not None:
@@ -333,7 +345,7 @@ def carry(
     another work size is brought to this one's.
     """
     if state is None or movement is None or movement.cut:
-        return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]))
+        return Carried(torch.zeros_like(image), torch.zeros_like(image[:1]), time=time)
     if state.image.shape != image.shape:
         state = resized(state, (image.shape[-2], image.shape[-1]))
     flow, trust = movement.flow.to(image.device), movement.trust.to(image.device)
@@ -348,7 +360,8 @@ def carry(
     if state.governor is not None:
         keep = state.governor.keep(image, state.delta).clamp_max(most)
     delta = warp(state.delta, flow) * (trust * keep)
-    return Carried(delta, age, state.governor, uncovered, trust, elapsed)
+    known = time, state.chosen
+    return Carried(delta, age, state.governor, uncovered, trust, elapsed, *known)
 
 
 def joined(carried: Carried, again: Carried) -> Carried:
@@ -379,17 +392,17 @@ def advance(
     governor = carried.governor
     if governor is None:
         age = torch.full_like(carried.age, GROWN_UP)
-        response = effect.response(image, result, options)
+        response = effect.response(image, result, options, carried)
         if response is not None:
             governor = Governor.begin(image, delta, response, age.mean(), time)
-        return State(time, image, delta, age, governor)
+        return State(time, image, delta, age, governor, carried.chosen)
     age = carried.age + 1
     governor = governor.after(image, carried.delta, delta)
     if governor.due(time):
-        response = effect.response(image, result, options)
+        response = effect.response(image, result, options, carried)
         if response is not None:
             governor = governor.looked(time, response, age.mean())
-    return State(time, image, delta, age, governor)
+    return State(time, image, delta, age, governor, carried.chosen)
 
 
 def resized(state: State, size: Size) -> State:

@@ -13,6 +13,7 @@ from av.audio.stream import AudioStream
 from streamdream.effects import effects_of
 from streamdream.frame import work_size
 from streamdream.motion import OpticalFlow
+from streamdream.objectives.named import check_guides
 from streamdream.options import Options
 from streamdream.pipeline import redraw
 from streamdream.run import choose_device, reading_of
@@ -94,6 +95,7 @@ def pace(text: str, options: Options) -> Pace:
     """Dream the first frames, to see how long they take here."""
     device = choose_device(options.device)
     check_styles(options)
+    check_guides(options)
     effects = effects_of(options, device)
     count = 2 + TIMED
     with VideoSource(

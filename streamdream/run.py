@@ -26,6 +26,7 @@ from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.motion import OpticalFlow
+from streamdream.objectives.named import check_guides, guide_files
 from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.piece import Piece
@@ -224,6 +225,7 @@ def prepared(
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
     check_styles(options)
+    check_guides(options)
     if target is not None:
         check_target(target, read_files(given, options), options.overwrite or overwrite)
         check_codec(target, options.codec, options.crf)
@@ -301,7 +303,7 @@ def enough_memory(device: torch.device) -> Generator[None, None, None]:
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:
     """The files that a run reads, as far as they are files."""
     songs = () if options.audio is None else (options.audio,)
-    return (*given.all_files, *songs, *files_of(options))
+    return (*given.all_files, *songs, *files_of(options), *guide_files(options))
 
 
 def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:

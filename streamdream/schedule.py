@@ -207,7 +207,9 @@ class Schedule:
     def _shaped(self, value: Weights) -> float | tuple[str, ...]:
         if self.span is not None:
             return self.span.fit(value[""])
-        rounded = {name: f"{weight:.6g}" for name, weight in value.items() if weight > 5e-7}
+        rounded = {name: f"{weight:.6g}" for name, weight in value.items() if abs(weight) > 5e-7}
+        if not rounded:  # on the way from above 0 to below
+            rounded = {next(iter(value)): "1e-06"}
         return tuple(n if weight == "1" else f"{n}*{weight}" for n, weight in rounded.items())
 
     def _check(self) -> None:

@@ -34,7 +34,8 @@ def _layers(value: object) -> object:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
         return value
-    names = (name.strip() for text in texts for name in text.split(","))
+    # Commas within brackets do not end a name: block9[3,17].
+    names = (name.strip() for text in texts for name in re.split(r",(?![^\[]*\])", text))
     return tuple(dict.fromkeys(name for name in names if name))  # each once
 
 

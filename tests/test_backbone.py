@@ -59,7 +59,8 @@ def test_nothing_behind_the_deepest_layer_is_computed(
 
         return run
 
-    stages = [(label, spied(label, stage)) for label, stage in lite0._stages]
+    assert isinstance(lite0._read, backbone.Stages)
+    stages = backbone.Stages([(label, spied(label, run)) for label, run in lite0._read.stages])
     spy = backbone.Backbone(lite0.name, stages, lite0._prepare)
     found = spy(photo, ["block3", "block1.expand"])
     assert ran[-1] == "block3"

@@ -12,21 +12,20 @@ from streamdream.dream import (
     Recipe,
     ascent,
     dream,
-    excitement,
     normalised,
     octave_sizes,
     steepest,
-    tiled_slope,
-    whole_slope,
 )
 from streamdream.frame import Image, work_size
 from streamdream.governor import Governor
+from streamdream.objectives.aims import aim_at, excited
+from streamdream.objectives.slopes import tiled_slope, whole_slope
 from streamdream.options import Options
 from streamdream.pipeline import Carried, Picture
 from streamdream.settings import build
 
 RECIPE = Recipe(
-    layers=("block5",), octaves=2, octave_scale=1.4, steps=3, finest_steps=3,
+    aim=aim_at("block5"), octaves=2, octave_scale=1.4, steps=3, finest_steps=3,
     step_size=1.5, jitter=4, seed=(0, 0),
 )  # fmt: skip
 
@@ -40,17 +39,19 @@ def last(backbone: Backbone, image: Image, carried: Image, recipe: Recipe) -> Im
 def test_lite0_sees_more_in_its_dream(
     lite0: Backbone, photo: Image, layers: tuple[str, ...]
 ) -> None:
-    recipe = replace(RECIPE, layers=layers, octaves=1, finest_steps=10)
+    recipe = replace(RECIPE, aim=aim_at(*layers), octaves=1, finest_steps=10)
     result = last(lite0, photo, torch.zeros_like(photo), recipe)
-    assert excitement(lite0(result, layers)) > excitement(lite0(photo, layers)) + 0.1
+    before = excited(lite0, photo, recipe.aim)
+    assert excited(lite0, result, recipe.aim) > before + 0.1
     assert result.min() >= 0
     assert result.max() <= 1
 
 
 def test_vgg19_sees_more_in_its_dream(vgg19: Backbone, photo: Image) -> None:
-    recipe = replace(RECIPE, layers=("relu4_4",))
+    recipe = replace(RECIPE, aim=aim_at("relu4_4"))
     result = last(vgg19, photo, torch.zeros_like(photo), recipe)
-    assert excitement(vgg19(result, ["relu4_4"])) > excitement(vgg19(photo, ["relu4_4"])) + 0.5
+    before = excited(vgg19, photo, recipe.aim)
+    assert excited(vgg19, result, recipe.aim) > before + 0.5
 
 
 def test_one_step_changes_by_the_step_size(lite0: Backbone, photo: Image) -> None:
@@ -71,7 +72,8 @@ def test_same_seed_same_dream(lite0: Backbone, photo: Image) -> None:
 def test_jitter_moves_the_grid_not_the_picture(lite0: Backbone, photo: Image) -> None:
     """The same direction from wherever the grid lies, but for the grid's own doing."""
     here, there = (
-        ascent(lite0, photo, ("block3",), shift, 1024, steepest) for shift in ((0, 0), (16, -32))
+        ascent(lite0, photo, aim_at("block3"), shift, 1024, steepest)
+        for shift in ((0, 0), (16, -32))
     )
     inner = (slice(None), slice(24, -24), slice(40, -40))
     a, b = here[inner].flatten(), there[inner].flatten()
@@ -170,8 +172,8 @@ def test_pieces_give_the_gradient_of_the_whole(
 ) -> None:
     """No seams: where pieces meet, it is as near to the whole one as elsewhere."""
     large = torch.nn.functional.interpolate(photo[None], size, mode="bicubic")[0].clamp(0, 1)
-    whole = normalised(whole_slope(lite0, large, layers))
-    pieces = normalised(tiled_slope(lite0, large, layers, 384))
+    whole = normalised(whole_slope(lite0, large, aim_at(*layers)))
+    pieces = normalised(tiled_slope(lite0, large, aim_at(*layers), 384))
     assert alike(whole, pieces) > 0.98
     across = -1 if size[1] > size[0] else -2
     error, usual = (torch.diff(x, dim=across).abs() for x in (pieces - whole, whole))
@@ -182,7 +184,7 @@ def test_pieces_give_the_gradient_of_the_whole(
 def test_a_large_picture_in_pieces_is_the_same_dream(lite0: Backbone, photo: Image) -> None:
     large = torch.nn.functional.interpolate(photo[None], (360, 640), mode="bicubic")[0].clamp(0, 1)
     nothing = torch.zeros_like(large)
-    recipe = replace(RECIPE, layers=("block9",), octaves=1, finest_steps=4)
+    recipe = replace(RECIPE, aim=aim_at("block9"), octaves=1, finest_steps=4)
     whole = last(lite0, large, nothing, recipe) - large
     pieces = last(lite0, large, nothing, replace(recipe, tile=384)) - large
     assert not torch.equal(whole, pieces)
@@ -195,7 +197,8 @@ def test_half_the_bits_give_nearly_the_same_direction(photo: Image) -> None:
         ("vgg19", ("relu4_1",), 0.97),
     ):
         exact, rough = (
-            whole_slope(load(model, precision=p), photo, layers) for p in PRECISIONS.values()
+            whole_slope(load(model, precision=p), photo, aim_at(*layers))
+            for p in PRECISIONS.values()
         )
         assert exact.dtype == rough.dtype == torch.float32
         assert not torch.equal(exact, rough)

@@ -57,7 +57,10 @@ class Painter:
         time.sleep(self.seconds)
         yield partial(torch.clone, image + 0.4 * mark)
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> Scalar:
         return torch.tensor(1.0)
 
     def takes_part(self, options: Look) -> bool:
@@ -327,7 +330,10 @@ class Failing:
             raise self.fault
         yield partial(torch.clone, image if self.good else image * float("nan"))
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> Scalar:
         return torch.tensor(1.0)
 
     def takes_part(self, options: Look) -> bool:

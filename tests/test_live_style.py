@@ -63,7 +63,10 @@ class Colour:
     def takes_part(self, options: Look) -> bool:
         return True
 
-    def response(self, image: Image, result: Image, options: Look) -> None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> None:
         pass
 
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
@@ -88,7 +91,10 @@ class Greener:
     def takes_part(self, options: Look) -> bool:
         return not self.mixed or options.dream_mix > 0
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> Scalar:
         return torch.tensor(1.0)
 
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
@@ -107,10 +113,10 @@ class Run:
         self.dreamer = Dreamer(self.options, torch.device("cpu"), self.told.append, self.load)
         self.controls = Controls(self.options)
         # As if they had been named when the run began.
-        self.controls._styles = ("", RED, BLUE, BAD, GONE)
+        self.controls._files["style"] = ("", RED, BLUE, BAD, GONE)
         self.controls.table["style"] = replace(
             self.controls.table.get("style") or self.controls.table["style-colours"],
-            name="style", choices=self.controls._styles,
+            name="style", choices=self.controls._files["style"],
         )  # fmt: skip
         self.stage = Stage(self.controls, self.dreamer, Pacing(1 / 30), limit=False)
         self.now = time.monotonic()
@@ -507,7 +513,7 @@ def test_over_the_page_and_osc_no_file_of_anybodys_choosing_is_opened(
 
     controls = controls_for(tmp_path, monkeypatch)
     with Served(pictures=False) as page:
-        page.controls._styles, page.controls.table = controls._styles, controls.table
+        page.controls._files, page.controls.table = controls._files, controls.table
         for wrong in WRONG:
             answer = page.ask("/api/set", {"style": wrong})
             assert answer.status == 400

@@ -56,7 +56,12 @@ class Adding:
     def takes_part(self, options: Look) -> bool:
         return True
 
-    def response(self, image: Image, result: Image, options: Look) -> Scalar | None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(
+        self, image: Image, result: Image, options: Look, carried: Carried
+    ) -> Scalar | None:
         return (result - image).mean()
 
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
@@ -333,7 +338,10 @@ class Marking(Adding):
         trust = torch.zeros_like(carried.age) if carried.trust is None else carried.trust
         yield (image + carried.delta + (1 - trust) * 0.01 * (index + 1)).clone
 
-    def response(self, image: Image, result: Image, options: Look) -> None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> None:
         """Hold nothing."""
 
 

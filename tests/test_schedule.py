@@ -11,10 +11,12 @@ from media import Film, frame_times, pictures
 
 from streamdream import settings
 from streamdream.backbone import Backbone
-from streamdream.dream import Dream, steepest, whole_slope
+from streamdream.dream import Dream, steepest
 from streamdream.errors import Error, ModelError, OptionError
 from streamdream.frame import Image
 from streamdream.keys import Span
+from streamdream.objectives.aims import aim_at
+from streamdream.objectives.slopes import whole_slope
 from streamdream.options import Look, Options
 from streamdream.run import dream_file, read_settings
 from streamdream.schedule import Clock, Moment, Schedule
@@ -252,7 +254,7 @@ def test_what_needs_a_clock_is_refused_without(text: str, clock: Clock, told: st
         ({"layers": "0: block5*x, 3s: block9"}, '"block5.x" at character 4 has no weight'),
         ({"layers": "0: block5*0, 3s: block9"}, '"block5.0" at character 4 weighs nothing'),
         ({"layers": "0: block5,block5*2, 3s: stem"}, '"block5.2" at character 11 is named twice'),
-        ({"layers": "block5*-1"}, "no weight from 0 to 1000"),
+        ({"layers": "block5*-1001"}, "no weight from -1000 to 1000"),
         ({"layers": "block5*0"}, "weigh nothing"),
         ({"layers": "block5,block5*2"}, "block5 is named twice"),
         ({"octaves": "0: 1, 3: 99"}, '"99" at character 10 is out of range'),
@@ -380,21 +382,22 @@ def test_a_preset_that_moves_by_itself_cannot_be_a_key(tmp_path: Path) -> None:
 def test_weights_of_nothing_and_all_are_the_one_layer(lite0: Backbone, photo: Image) -> None:
     layers = ("block9", "block5")
     for weights, alone in (((1.0, 0.0), "block9"), ((0.0, 1.0), "block5")):
-        given = torch.tensor(weights)
+        both = aim_at(*layers, weights=weights)
         for tile in (1024, 384):
             large = photo if tile == 1024 else photo.repeat(1, 4, 3)
-            one = steepest(lite0, large, (alone,), tile)
-            assert torch.allclose(steepest(lite0, large, layers, tile, given), one, atol=1e-4)
-    halves = whole_slope(lite0, photo, layers, torch.tensor([0.5, 0.5]))
-    assert torch.allclose(halves, whole_slope(lite0, photo, layers) / 2, atol=1e-9)
+            one = steepest(lite0, large, aim_at(alone), tile)
+            assert torch.allclose(steepest(lite0, large, both, tile), one, atol=1e-4)
+    halves = whole_slope(lite0, photo, aim_at(*layers, weights=(0.5, 0.5)))
+    assert torch.allclose(halves, whole_slope(lite0, photo, aim_at(*layers)) / 2, atol=1e-9)
 
 
 def test_weights_turn_the_dream_from_layer_to_layer(lite0: Backbone, photo: Image) -> None:
-    ends = [steepest(lite0, photo, (name,), 1024).flatten() for name in ("block3", "block9")]
+    layers = ("block3", "block9")
+    ends = [steepest(lite0, photo, aim_at(name), 1024).flatten() for name in layers]
     near = []
     for part in (0.0, 0.3, 0.7, 1.0):
-        weights = torch.tensor([1 - part, part])
-        found = steepest(lite0, photo, ("block3", "block9"), 1024, weights).flatten()
+        both = aim_at(*layers, weights=(1 - part, part))
+        found = steepest(lite0, photo, both, 1024).flatten()
         near.append(float(torch.cosine_similarity(found, ends[1], dim=0)))
     assert near == sorted(near)
     assert near[3] == pytest.approx(1, abs=1e-3)

@@ -28,6 +28,7 @@ from streamdream.jobs.options import check_lasting
 from streamdream.jobs.plan import shares_of
 from streamdream.jobs.rendering import Share, missing, render, using_threads
 from streamdream.jobs.segments import BrokenSegment, fault_of, record_of
+from streamdream.objectives.named import guide_files
 from streamdream.options import Options
 from streamdream.pipeline import Effect
 from streamdream.run import (
@@ -287,7 +288,11 @@ def _threads(options: Options, folder: JobFolder) -> int | None:
 
 def _files(ready: Prepared, options: Options) -> dict[str, tuple[Path, ...]]:
     """What a job reads, as far as it are files, by what it is."""
-    found = {"the input": ready.source.input.all_files, "a style or mask": files_of(options)}
+    found = {
+        "the input": ready.source.input.all_files,
+        "a style or mask": files_of(options),
+        "a guide": guide_files(options),
+    }
     if options.audio is not None:
         found["the sound"] = (options.audio,)
     return {name: files for name, files in found.items() if files}

@@ -53,7 +53,7 @@ def key_of(options: Look) -> Key:
     """The key of options that do not move any more; raises Error for a style that is gone."""
     kinds = _kinds(names_of(options))
     mixed = bool(kinds) and options.dream_mix > 0
-    model = options.model if mixed or not kinds else ""
+    model = f"{options.model} {options.weights or ''}".rstrip() if mixed or not kinds else ""
     method = options.style_method if kinds else ""
     return Key(model, options.precision, kinds, method, mixed)
 

@@ -19,7 +19,9 @@ from streamdream import __version__, settings
 from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
+from streamdream.objectives.named import check_guides
 from streamdream.style.named import check_styles
+from streamdream.zoo.commands import provide
 
 if TYPE_CHECKING:
     from streamdream.live.session import Summary
@@ -61,12 +63,15 @@ def live(
         chosen = settings.chosen(LiveOptions, flags, preset, config, recorded, place)
     chosen = chosen.clocked(chosen.clock)
     check_styles(chosen)
+    check_guides(chosen)
     supervised = chosen.watchdog or HEARTBEAT in os.environ
     camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:
         from streamdream.live.window import check_display
 
         check_display()
+    if chosen.dreams:
+        provide(chosen)
     if chosen.watchdog and HEARTBEAT not in os.environ:
         _log_into(chosen.log and chosen.log.with_name(f"watchdog-{chosen.log.name}"))
         typed = sys.argv[1:]

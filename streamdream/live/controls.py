@@ -25,11 +25,15 @@ from streamdream import models
 from streamdream.errors import Error, OptionError, near
 from streamdream.keys import Span
 from streamdream.live.options import LiveOptions
+from streamdream.objectives.named import named_in
 from streamdream.options import Look
 from streamdream.reactions import driven
 from streamdream.schedule import Moment
 from streamdream.settings import made, preset_names, read_preset
 from streamdream.style.named import shipped
+
+# Of a block its last one, and none for classifying.
+MAIN_LAYERS = r"(block|relu|fire)\d+(_\d+)?|(inception|mixed)\d[a-e]|(layer|stage)\d\.\d+"
 
 WAITING = 64  # actions that nobody fetched yet; more are dropped
 
@@ -139,8 +143,9 @@ class Controls:
         self.preset = preset
         self.touched = "strength"  # the option that was changed last, for learning knobs
         self.presets = preset_names()
-        self._styles = _styles(options)
-        self.table: dict[str, Control] = table(options, self._styles)
+        # What opens files: nobody may name others from outside.
+        self._files = {"style": _styles(options), "guide": _files(options, "guide")}
+        self.table: dict[str, Control] = table(options, self._files)
 
     def set(self, name: str, value: object, seconds: float | None = None) -> None:
         """Send an option to a value, in `seconds` (None: as --ramp says).
@@ -167,8 +172,9 @@ class Controls:
             goal = self._scheduled(time.monotonic())
             now = getattr(goal, _field(name))
             if control.kind in ("choice", "names"):
-                layer = models.parted(goal.chosen_layers[0])[0]
-                current = layer if control.kind == "names" else _text(now)
+                names = goal.chosen_layers if name == "layers" else now
+                first = names[0].partition("[")[0] if control.kind == "names" and names else ""
+                current = models.parted(first)[0] if control.kind == "names" else _text(now)
                 place = control.choices.index(current) if current in control.choices else -1
                 step = 1 if part > 0 else -1
                 self.set(name, control.choices[(place + step) % len(control.choices)])
@@ -263,8 +269,16 @@ class Controls:
         now = time.monotonic()
         if "model" in values and "layers" not in values:
             values = {**values, "layers": ()}  # layers belong to a model
+        if "model" in values and values["model"] != self._goal.model:
+            # So do weights, and what would have to be fetched is no choice in the middle of a show.
+            self._check_model(str(values["model"]))
+            own = values["model"] == self._start.model
+            values = {**values, "weights": self._start.weights if own else None}
+            if not models.classes_of(models.card(str(values["model"]))):
+                values = {"classes": (), **values}
         goal = made(LiveOptions, self._goal.given(True), values)
-        self._check_style(goal)
+        for name in self._files:
+            self._check_files(goal, name)
         goal = goal.clocked(goal.clock)
         length = goal.ramp if seconds is None else seconds
         shown = self.at_without_signals(now)
@@ -281,19 +295,28 @@ class Controls:
             else:
                 self._ramps.pop(name, None)
         if goal.model != self._goal.model:
-            self.table = table(goal, self._styles)
+            self.table = table(goal, self._files)
         self._goal = goal
 
-    def _check_style(self, goal: LiveOptions) -> None:
-        """Raise OptionError for a style that cannot be chosen: nobody opens files from outside."""
-        schedule = goal.schedules.get("style")
-        texts = goal.style if schedule is None else schedule.layers
-        known = {models.parted(text)[0] for choice in self._styles for text in choice.split(",")}
-        for text in texts:
-            if models.parted(text)[0] not in known:
-                raise OptionError(
-                    f"style {text[:80]}", "cannot be chosen here", _named(self._styles)
-                )
+    def _check_model(self, name: str) -> None:
+        """Raise OptionError for a model that is not here, ModelError for one that is not known."""
+        known = self.table["model"].choices
+        if name in known or name in models.present(self._goal.store):
+            return
+        if name.startswith(models.TIMM):
+            raise OptionError(f"model {name}", "cannot be chosen here", "begin the run with it")
+        models.card(name)
+        cure = f"fetch it with: streamdream models {name} --fetch"
+        raise OptionError(f"model {name}", "its weights are not here", cure)
+
+    def _check_files(self, goal: LiveOptions, name: str) -> None:
+        """Raise OptionError for a style or guide that was not named at the start."""
+        choices = self._files[name]
+        known = {models.parted(text)[0] for choice in choices for text in choice.split(",")}
+        for text in named_in(goal, name):
+            if text not in known:
+                cure = _named(choices, name)
+                raise OptionError(f"{name} {text[:80]}", "cannot be chosen here", cure)
 
     def at_without_signals(self, now: float) -> LiveOptions:
         """The same as `at`, as if there were no signals."""
@@ -316,6 +339,8 @@ class Controls:
         meant = self.at_without_signals(now)
         looks = {name: getattr(meant, name) for name in ("model", "octaves", "step_size")}
         looks["layers"] = meant.chosen_layers
+        for name in ("objective", "channels", "classes", "guide"):
+            looks[name] = getattr(meant, name)
         schedules = {n: moving.text for n, moving in self._goal.schedules.items() if n in looks}
         return tuple((looks | schedules).items())
 
@@ -376,9 +401,9 @@ def _plain(control: Control, value: object) -> object:
         raise OptionError(control.name, "those are too many")
     if isinstance(value, float) and math.isnan(value):
         raise OptionError(control.name, "that is not a number")
-    if control.name == "style" and value not in control.choices:
-        shown = str(value)[:80]
-        raise OptionError(f"style {shown}", "cannot be chosen here", _named(control.choices))
+    if control.name in ("style", "guide") and value not in control.choices:
+        shown, cure = str(value)[:80], _named(control.choices, control.name)
+        raise OptionError(f"{control.name} {shown}", "cannot be chosen here", cure)
     if control.kind == "switch":
         word = value.strip().lower() if isinstance(value, str) else value
         if isinstance(word, str) and word in SWITCHED:
@@ -391,36 +416,45 @@ def _plain(control: Control, value: object) -> object:
     return value
 
 
-def table(options: LiveOptions, styles: tuple[str, ...] = ("",)) -> dict[str, Control]:
-    """All that can be changed while it runs, by name as it is typed; `styles` to choose from."""
+def table(
+    options: LiveOptions, files: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Control]:
+    """All that can be changed while it runs, by name as it is typed; `files` to choose from."""
     found = {}
+    files = files or {"style": (), "guide": ()}
     for name, field in LiveOptions.model_fields.items():
-        if name == "style" and len(styles) == 1:
+        if name in files and len(files[name]) < 2:
             continue  # none
+        if name == "classes" and not models.classes_of(models.card(options.model)):
+            continue
         if isinstance(field.json_schema_extra, dict) and "slides" in field.json_schema_extra:
-            control = _control(name, field, options, styles)
+            control = _control(name, field, options, files)
             found[control.name] = control
     return found
 
 
 def _styles(options: LiveOptions) -> tuple[str, ...]:
     """The styles to choose from: none, those that the run began with, those that ship."""
-    schedule = options.schedules.get("style")
-    begun = options.style if schedule is None else schedule.layers
-    together = [_text(begun)] if schedule is None else []
-    alone = [models.parted(text)[0] for text in begun]
-    return tuple(dict.fromkeys(["", *together, *alone, *shipped()]))
+    return tuple(dict.fromkeys([*_files(options, "style"), *shipped()]))
 
 
-def _named(styles: tuple[str, ...]) -> str:
-    return near("", [style for style in styles if style], "styles")
+def _files(options: LiveOptions, name: str) -> tuple[str, ...]:
+    """What an option that names files began with: nothing, all together, each alone."""
+    together = [_text(getattr(options, name))] if name not in options.schedules else []
+    return tuple(dict.fromkeys(["", *together, *named_in(options, name)]))
+
+
+def _named(choices: tuple[str, ...], name: str) -> str:
+    return near("", [choice for choice in choices if choice], f"{name}s")
 
 
 def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[str, ...]) -> Control:
+def _control(
+    name: str, field: FieldInfo, options: LiveOptions, files: Mapping[str, tuple[str, ...]]
+) -> Control:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     slider: Any = extra["slides"]
@@ -429,12 +463,15 @@ def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[st
     kind: Literal["number", "whole", "switch", "choice", "names"] = "number"
     choices: tuple[str, ...] = ()
     inner = _without_none(field.annotation)
-    if name == "style":
-        kind, choices, default = "choice", styles, ""
+    if name in files:
+        kind, choices, default = "choice", files[name], ""
+    elif name == "classes":
+        kind, choices = "names", models.classes_of(models.card(options.model))
     elif name == "layers":
         kind, choices = "names", _main_layers(options.model)
     elif name == "model":
-        kind, choices = "choice", tuple(models.CARDS)
+        there = models.present(options.store)
+        kind, choices = "choice", tuple(dict.fromkeys([*there, options.model]))
     elif get_origin(inner) is Literal:
         kind, choices = "choice", tuple(str(choice) for choice in get_args(inner))
     elif inner is bool:
@@ -451,8 +488,9 @@ def _control(name: str, field: FieldInfo, options: LiveOptions, styles: tuple[st
 
 def _main_layers(model: str) -> tuple[str, ...]:
     """The layers to choose from: of a block its last one, not those for classifying."""
-    names = models.card(model).layers
-    return tuple(n for n in names if re.fullmatch(r"(block|relu)\d+(_\d+)?", n)) or names
+    card = models.card(model)
+    found = tuple(n for n in card.layers if re.fullmatch(MAIN_LAYERS, n))
+    return found or tuple(dict.fromkeys([*card.walk, *card.default_layers])) or card.layers
 
 
 def _without_none(annotation: Any) -> Any:

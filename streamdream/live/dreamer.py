@@ -289,6 +289,7 @@ class Dreamer:
         elif carried.governor is not None:
             # New places get their dream from the next jobs, which come the sooner.
             carried = replace(carried, uncovered=min(carried.uncovered, MOST_FILLED))
+        carried = effect.prepared(image, carried, options)
         picture = (image + carried.delta).clamp(0, 1).clone
         for picture in effect(image, carried, options, job.index):
             self.steps += 1

@@ -93,7 +93,11 @@ class Forward:
             result = steadied(result, last, trust, share)
         yield result.clone
 
-    def response(self, image: Image, result: Image, options: Look) -> None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        """What was carried, as it is: nothing is chosen for a scene."""
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> None:
         """None: the contrast of each new painting holds the strength, not a governor."""
 
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:

@@ -71,6 +71,8 @@ def sets_of(options: Painted) -> tuple[Mapping[str, float], ...]:
     else:
         return ()
     for weights in found:
+        if any(weight < 0 for weight in weights.values()):
+            raise OptionError("--style", "has a weight below 0", "a style cannot be taken away")
         if not any(weights.values()):
             typed = ",".join(weights)
             raise OptionError(f"--style {typed}", "weighs nothing", "let one be above 0")

@@ -167,7 +167,11 @@ class Optimised:
         for x in descend(self.backbone, begun, goal, steps, reach, optimiser):
             yield partial(_enlarged, x, full)
 
-    def response(self, image: Image, result: Image, options: Look) -> None:
+    def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
+        """What was carried, as it is: nothing is chosen for a scene."""
+        return carried
+
+    def response(self, image: Image, result: Image, options: Look, carried: Carried) -> None:
         """None: a loss holds its strength, not a governor."""
 
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:

@@ -13,6 +13,7 @@ from streamdream.display import say, span
 from streamdream.style.cards import ENDING
 from streamdream.train.display import Display
 from streamdream.train.options import TrainOptions, check_lesson, check_output
+from streamdream.zoo.commands import provide
 
 
 def train(
@@ -36,6 +37,8 @@ def train(
     options = flags or TrainOptions()
     check_lesson(painting, options)
     check_output(output, options)
+    if painting is None:
+        provide(options)
     from streamdream.train.session import train_network
 
     with Display() as display:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -12,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.dream import excitement, octave_sizes
+from streamdream.dream import octave_sizes
 from streamdream.frame import Image, resize
 from streamdream.governor import Scalar
 from streamdream.models import weighed
+from streamdream.objectives.aims import BIT, Aim, aim_at, excited
 from streamdream.style.losses import content_loss, gram, total_variation
 from streamdream.style.network import PLACE
 from streamdream.train.options import TrainOptions
@@ -88,7 +88,8 @@ class DreamObjective:
     def __init__(self, backbone: Backbone, options: TrainOptions) -> None:
         """Excite the layers that the options ask for, and change as much as they ask for."""
         self._backbone = backbone
-        self._layers, self._weights = weighed(options.layers)
+        layers, weights = weighed(options.layers)
+        self._aim = aim_at(*layers, weights=weights)
         self._strength = options.dream_strength / 255
 
     def __call__(
@@ -113,9 +114,7 @@ class DreamObjective:
 
     def _excited(self, image: Image) -> Scalar:
         """How strongly the layers respond, in bits of their mean square."""
-        found = self._backbone(image, self._layers)
-        weights = self._weights or (1.0,) * len(self._layers)
-        given = torch.tensor(weights, device=image.device)
-        # A network gives its layers in order of depth, weights are in the order of their names.
-        ordered = {layer: found[layer] for layer in self._layers}
-        return excitement(ordered, given) / (2 * math.log(2) * sum(weights))
+        aim = self._aim
+        if aim.weights.device != image.device:
+            aim = self._aim = Aim(aim.parts, aim.weights.to(image.device), aim.given)
+        return excited(self._backbone, image, aim) / (BIT * aim.weights.abs().sum())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from streamdream import models
 from streamdream.errors import OptionError, SinkError, SourceError
@@ -17,6 +17,7 @@ from streamdream.options import OUTPUT, RUN
 from streamdream.style.cards import ENDING, WIDTHS, read_card
 from streamdream.style.named import check_picture
 from streamdream.values import Layers
+from streamdream.zoo.options import PLACES, Modelled
 
 LESSON = Group("What is learned", sort_key=0)
 LENGTH = Group("How long", sort_key=1)
@@ -30,7 +31,7 @@ LEAST = 64  # px; a painting that is smaller teaches nothing
 FREE = {"data", "steps", "minutes", "checkpoint_every", "preview", "resume", "overwrite", "device"}
 
 
-class TrainOptions(BaseModel):
+class TrainOptions(Modelled):
     """All options of a training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -51,7 +52,7 @@ class TrainOptions(BaseModel):
     )
     model: Annotated[str, Parameter(group=LESSON)] = Field(
         default="efficientnet-lite0",
-        description="Network that --dream is of: efficientnet-lite0 or vgg19.",
+        description="Network that --dream is of: one of those that streamdream models lists.",
     )
     style_weight: Annotated[float, Parameter(group=LESSON)] = Field(
         default=6.0,
@@ -157,7 +158,8 @@ class TrainOptions(BaseModel):
 
     def as_text(self) -> str:
         """What decides how the network turns out, as one line of JSON."""
-        return json.dumps(self.model_dump(mode="json", exclude=FREE))
+        without = FREE | PLACES | ({"weights"} if self.weights is None else set())
+        return json.dumps(self.model_dump(mode="json", exclude=without))
 
     def as_started(self) -> Self:
         """The same with the width of the network that it starts from.
@@ -193,6 +195,10 @@ def check_lesson(painting: Path | None, options: TrainOptions) -> None:
         check_file(painting)
         check_picture(painting, "painting", LEAST)
     models.card(options.model).check_layers(options.layers)
+    for layer in options.layers:
+        if "[" in layer:
+            cure = "leave out what is in brackets"
+            raise OptionError(f"--dream {layer}", "networks learn whole layers", cure)
     options.as_started()
     if options.preview is not None:
         check_file(options.preview)

@@ -96,13 +96,13 @@ def train_network(
         "painting": "" if painting is None else file_hash(painting),
         "data": pictures.fingerprint,
     }
-    progress = begin(options, device)
+    progress, weights = begin(options, device), options.weights if picture is None else None
     if options.resume:
         progress.restore(checkpoint_of(output), lesson)
         if _is_over(progress, options):
             reached = f"{progress.step} steps in {progress.seconds / 60:.1f} minutes are done"
             raise OptionError("--resume", reached, "give more --steps or --minutes")
-    judge = backbone.load(model, device, backbone.PRECISIONS[precision])
+    judge = backbone.load(model, device, backbone.PRECISIONS[precision], weights, options.store)
     objective: Objective
     if picture is None:
         objective = DreamObjective(judge, options)

@@ -13,6 +13,7 @@ from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE
+from streamdream.zoo.commands import provide
 from streamdream.zoom.named import NAMES, files_read
 from streamdream.zoom.options import ZoomOptions
 
@@ -65,6 +66,7 @@ def zoom(
         recorded = settings.recorded(read_settings(like), f"--like {like}", ZoomOptions)
         place = f"with --like {like}:"
         chosen = settings.chosen(ZoomOptions, flags, preset, config, recorded, place)
+    provide(chosen)
     from streamdream.zoom.movie import zoom_file
 
     with Display(writes_a_file=output is not None) as display:

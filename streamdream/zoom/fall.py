@@ -14,14 +14,15 @@ frame hands to the next is the `Canvas` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Size, interleaved, planes, resize, to_pixels, work_size
@@ -65,11 +66,13 @@ class Canvas:
     """The picture (3, h, w), and what lies `beyond` its edges.
 
     That is made of the picture as it was a while ago; `way` leads from places now to then.
+    `chosen` are the channels that the movie's dream excites, as in pipeline.State.
     """
 
     image: Image
     beyond: Beyond
     way: Matrix
+    chosen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def of(image: Image, seed: tuple[int, int]) -> Canvas:
@@ -92,8 +95,8 @@ class Canvas:
             covered = covered.to(image.device)
             image = image * covered + far * (1 - covered)
         if self._is_far(way, size):
-            return Canvas.of(image, seed)
-        return Canvas(image, self.beyond, way)
+            return replace(Canvas.of(image, seed), chosen=self.chosen)
+        return replace(self, image=image, way=way)
 
     def _is_far(self, way: Matrix, size: Size) -> bool:
         h, w = size
@@ -144,8 +147,7 @@ def fall(
                 image = arrival.laid_under(image, index, plan.steps)
                 goal = goal.towards(arrival.tone, arrival.share(index))
             image = balanced(image, goal, float(plan.interval))
-            image = _dreamed(image, look, effect, plan, index, watch)
-            canvas = replace(canvas, image=image)
+            canvas = _dreamed(replace(canvas, image=image), look, effect, plan, index, watch)
         if index == 0 and plan.home is not None:
             arrivals.append(Arrival(canvas.image, *plan.home))
         if index >= 0:
@@ -153,30 +155,33 @@ def fall(
 
 
 def _dreamed(
-    image: Image,
+    canvas: Canvas,
     look: ZoomOptions,
     effect: Effect,
     plan: Plan,
     index: int,
     watch: Watch | None,
-) -> Image:
+) -> Canvas:
     # What is done in a second is the same at any rate.
     size = look.step_size * look.strength * float(PACE * plan.interval)
+    image = canvas.image
     if size == 0 or look.steps == 0:
-        return image
+        return canvas
     now = look.model_copy(update={"step_size": size})
     full: Size = image.shape[-2], image.shape[-1]
     small = resize(image, work_size(full, look.work_size)).clamp(0, 1)
     picture: Picture = small.clone
     shown = None if watch is None else _frame(image, index, plan)
-    for picture in effect(small, _nothing(small), now, seeded(index)):
+    carried = replace(_nothing(small), time=index * plan.interval, chosen=canvas.chosen)
+    carried = effect.prepared(small, carried, now)
+    for picture in effect(small, carried, now, seeded(index)):
         if watch is not None and shown is not None:
             watch(shown, partial(_enlarged, image, small, picture))
     dreamed = _enlarged(image, small, picture)
     if not torch.isfinite(dreamed).all():
         cure = "use --precision fp32 or a smaller --step-size"
         raise ModelError("dream", f"frame {index} came out as no numbers", cure)
-    return dreamed
+    return replace(canvas, image=dreamed, chosen=carried.chosen)
 
 
 def seeded(index: int) -> int:

@@ -24,6 +24,7 @@ from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
 from streamdream.models import card
+from streamdream.objectives.named import check_guides
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
 from streamdream.reactions import driven
@@ -86,6 +87,7 @@ def zoom_file(
         check_target(target, files_read(source, options), options.overwrite)
         check_codec(target, options.codec, options.crf)
         check_size(target, options.most_bytes)
+    check_guides(options)
     start = begun(source, options)
     with song_of(options, Fraction(0)) as song:
         return _made(start, target, options, listener, song)
@@ -111,7 +113,8 @@ def _made(
         listener.notice(BACKWARDS)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
-    network = backbone.load(options.model, device, backbone.PRECISIONS[precision])
+    how = backbone.PRECISIONS[precision], options.weights, options.store
+    network = backbone.load(options.model, device, *how)
     outcome = Outcome(0, 0.0, target, True, Counts())
     listener.begin(replace(info, frames=plan.lead + count))
     sink = opened()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streamdream.errors import SourceError
 from streamdream.inputs import check_file, locate
+from streamdream.objectives.named import check_guides, guide_files
 from streamdream.zoom.options import ZoomOptions
 
 NOISES = ("gaussian", "uniform", "salt-and-pepper", "pink", "band-limited")
@@ -19,7 +20,8 @@ def files_read(source: str, options: ZoomOptions) -> list[Path]:
     if options.audio is not None:
         check_file(options.audio)
         found.append(options.audio)
-    return found
+    check_guides(options)
+    return [*found, *guide_files(options)]
 
 
 def _files_of(text: str) -> tuple[Path, ...]:

@@ -175,7 +175,7 @@ export class Row {
         });
         return chip;
       }));
-      if (!names.length) chips.append("usual ones");
+      if (!names.length) chips.append(this.control.name === "layers" ? "usual ones" : "none");
     };
     select.addEventListener("change", () => {
       if (select.value && !chosen.includes(select.value)) {
@@ -186,7 +186,7 @@ export class Row {
     });
     this.inputs = [select];
     this.show = (value) => {
-      if (value !== chosen.join(",")) put(value ? value.split(",") : []);
+      if (value !== chosen.join(",")) put(value ? value.split(/,(?![^[]*\])/) : []);
     };
     put([]);
     this.node.append(this.label(this.id), chips, select);

@@ -1,0 +1,1 @@
+"""What is dreamed: layers, channels, classes, neurons, what a guide shows."""

@@ -1,0 +1,1 @@
+"""Networks of other libraries: what there are, where their weights lie, how they are fetched."""
