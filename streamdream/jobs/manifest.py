@@ -213,6 +213,15 @@ def check_files(
     return found
 
 
+def apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What makes a machine (see `machine_told`) give other frames than another; "" if nothing.
+
+    With a given number of threads it does not matter how many processors there are.
+    """
+    found = _changes(before, now)
+    return ", ".join(f"{n}: {b} here, {a} there" for n, b, a in found if n != "processors")
+
+
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*before, *now]):
         if before.get(name) != now.get(name):
