@@ -41,7 +41,6 @@ QUICK = {
 }  # fmt: skip
 SMALL = {
     "num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20,
-    "node_ip_address": "127.0.0.1",
 }  # fmt: skip
 ray_cluster = pytest.mark.cluster
 ends = pytest.mark.timeout(240)
@@ -223,7 +222,6 @@ def test_where_no_cluster_is_none_is_started(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     handler = signal.getsignal(signal.SIGTERM)
     options = build({**QUICK, "cluster": "127.0.0.1:9"})
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
     with pytest.raises(ModelError, match="no cluster answers"):
         dream_file(cut_film, tmp_path / "out.mp4", options)
     assert not ray.is_initialized()

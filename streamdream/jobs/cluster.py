@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +36,7 @@ from streamdream.jobs.travel import parcel_of
 from streamdream.options import Options
 
 LOOK = 2.0  # seconds between two looks at which nodes there are
+KNOCK = 10.0  # seconds that the head of a cluster may take to answer
 LEAVE = 5.0  # seconds that a worker may take to end
 POINTS = 2  # of a share are kept: the one before is needed until the segment between is safe
 HANDLED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # by the display, and by Ray
@@ -93,6 +96,7 @@ def connected(options: Options) -> Generator[Connection | None, None, None]:
     flag, ours = f"--cluster {options.cluster}", not ray.is_initialized()
     try:
         if ours:
+            _knock(options.cluster)
             with _own_signals():
                 logging.getLogger("ray").setLevel(SILENT)
                 ray.init(options.cluster, log_to_driver=False, logging_level=SILENT)
@@ -116,6 +120,15 @@ def connected(options: Options) -> Generator[Connection | None, None, None]:
         if ours:
             with _own_signals():
                 ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See that somebody answers, which Ray would wait minutes for; raises OSError."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK).close()
 
 
 @contextmanager
