@@ -3,6 +3,7 @@
     python benchmarks/live.py pace [--seconds 20] [--models efficientnet-lite0,vgg19]
                                    [--source test]
     python benchmarks/live.py style --style STYLE [--method auto] [--seconds 20] [--source test]
+                                    [--lines 180]
     python benchmarks/live.py soak [--minutes 10]
 
 pace  pictures shown a second from the paced test source at 640x360, with the dream carried on
@@ -10,9 +11,10 @@ pace  pictures shown a second from the paced test source at 640x360, with the dr
       this machine does in the same run if it has nothing else to do: pictures drawn a second
       without a dream, dream steps a second without pictures. On a shared machine only the shares
       mean anything.
-style the same for a painting, as --style has it: pictures shown, and paintings, a second; beside
-      it the paintings that the same networks make in the same run if they have the machine, at
-      the lines that the run had at its end.
+style the same for a painting, as --style has it: pictures shown with a painting carried to them,
+      and paintings, a second, all at so many lines however slow the machine is (0: the run
+      chooses); beside it the paintings that the same networks make in the same run if they have
+      the machine, at the lines that the run had at its end.
 soak  a run under faults: its source killed and frozen, outputs that fail, presets, random OSC
       packets of which half are garbage, recordings begun and ended. Fails if anything was raised
       in any thread, if memory grows by 2% or more after warming up, if descriptors or threads
@@ -31,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -92,20 +94,28 @@ def pace(source: str, model: str, seconds: float) -> Pace:
     return _paced(source, seconds, {"model": model}, lambda _lines: steps_alone(model))
 
 
-def pace_style(source: str, style: str, method: str, seconds: float) -> Pace:
-    """The same of a run that paints like a style."""
-    given = {"style": style, "style_method": method}
+def pace_style(source: str, style: str, method: str, seconds: float, lines: int) -> Pace:
+    """The same of a run that paints like a style, at so many lines (0: as it chooses)."""
+    given: dict[str, str | int] = {"style": style, "style_method": method}
+    if lines:
+        given["work_size"] = lines
     options = made(LiveOptions, given)
     check_styles(options)
-    return _paced(source, seconds, given, lambda lines: paintings_alone(options, lines))
+    return _paced(source, seconds, given, lambda at: paintings_alone(options, at), lines)
 
 
 def _paced(
-    source: str, seconds: float, look: dict[str, str], alone: Callable[[int], float]
+    source: str,
+    seconds: float,
+    look: Mapping[str, str | int],
+    alone: Callable[[int], float],
+    lines: int = 0,
 ) -> Pace:
     options = made(LiveOptions, {**look, "window": False, "http": 0, "size": "640x360"})
     told: list[str] = []
     session = Session(find(source, options), options, told.append)
+    if lines:
+        session.pacing.lines = lambda *_: lines  # type: ignore[method-assign]
     seen = _Seen(session)
     ending = threading.Event()
     runner = threading.Thread(target=session.run, args=(ending.is_set,))
@@ -537,6 +547,7 @@ def main() -> None:
     parser.add_argument("--source", default="test")
     parser.add_argument("--style", default="")
     parser.add_argument("--method", default="auto")
+    parser.add_argument("--lines", type=int, default=180)
     parser.add_argument("--models", default="efficientnet-lite0,vgg19")
     given = parser.parse_args()
     if given.what == "style" and not given.style:
@@ -546,7 +557,8 @@ def main() -> None:
         print(found)
         sys.exit(1 if found.wrong else 0)
     if given.what == "style":
-        told(given.style, pace_style(given.source, given.style, given.method, given.seconds), True)
+        look = given.style, given.method
+        told(given.style, pace_style(given.source, *look, given.seconds, given.lines), True)
         return
     for model in given.models.split(","):
         told(model, pace(given.source, model, given.seconds))
@@ -561,7 +573,9 @@ def told(name: str, p: Pace, painted: bool = False) -> None:
     print(f"{name}: {share}, the {results} on {p.carried:.1%} of them, {p.dropped} dropped")
     print(f"  {p.latency[0]:.0f} ms late (95%: {p.latency[1]:.0f})")
     if painted:
-        print(f"  {p.dreams:.1f} paintings a second at up to {p.lines} lines")
+        carried = p.shown * p.carried
+        print(f"  {carried:.1f} pictures a second with a painting carried to them")
+        print(f"  {p.dreams:.1f} paintings a second at {p.lines} lines")
     else:
         print(f"  {p.steps:.1f} steps, {p.dreams:.2f} dreams a second at up to {p.lines} lines")
     print(

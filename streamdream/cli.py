@@ -31,6 +31,7 @@ from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.options import check_lasting
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
+from streamdream.masks.options import check_mask, mask_files
 from streamdream.objectives.named import check_guides, guide_files
 from streamdream.scenes.commands import scenes
 from streamdream.style.named import check_styles, files_of
@@ -94,11 +95,14 @@ def dream(
         check_file(song)
     check_styles(chosen)
     check_guides(chosen)
-    check_lasting(chosen, given_source, output, chosen.loop_kind)
+    check_mask(chosen)
     if output is not None:
         output = STDOUT if str(output) == PIPE else output
+    check_lasting(chosen, given_source, output)
+    if output is not None:
         finishing = chosen.lasts and JobFolder.of(output).finishing
-        read = (*given_source.all_files, *songs, *files_of(chosen), *guide_files(chosen))
+        named = (*files_of(chosen), *guide_files(chosen), *mask_files(chosen))
+        read = (*given_source.all_files, *songs, *named)
         check_target(output, read, chosen.overwrite or finishing)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)

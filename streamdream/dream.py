@@ -7,7 +7,6 @@ Laplacian pyramid that brings every band of the gradient to the same strength.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,11 +14,10 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamdream.backbone import Backbone
-from streamdream.frame import Delta, Image, Mask, Pixels, Resized, composite, resize
+from streamdream.frame import Delta, Image, Mask, Pixels, Resized, resize
 from streamdream.governor import Scalar
 from streamdream.graphs import Replayed, Slope
 from streamdream.objectives.aimer import Aimer
@@ -27,9 +25,15 @@ from streamdream.objectives.aims import Aim, response
 from streamdream.objectives.slopes import slope_of
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import GROWN_UP, Carried, Picture
+from streamdream.polish.fourier import Spectrum
+from streamdream.polish.gradient import BANDS, PLAIN, Polish, normalised, polished
+from streamdream.polish.shown import dreamed_onto
+from streamdream.polish.start import grainy
+from streamdream.polish.terms import drawn_back
 
 WARM_JITTER = 12  # px; more of it boils once a dream is carried, less lets the grid show
 SETTLED = 0.75  # of a step at the smaller octaves, where a dream has been for a while
+FOURIER_STEPS = 2  # times as many as an octave gets, for a picture that has only one
 FILL_STEPS = 8  # per octave where a dream is young, if all of the picture is newly uncovered
 LOCAL = 1.25  # mean of the square over that of the absolute value, of normal numbers
 FILL_FROM = 0.05  # share of it from which that is worth it
@@ -46,7 +50,7 @@ class Recipe:
     size half as many (rounded down).
     `step_size` is the mean absolute change of a step in grey levels of 255, `jitter` the
     largest shift in pixels, `tile` the largest piece seen at once. `seed` decides the jitter,
-    for one frame. `aim` is what is excited.
+    for one frame. `aim` is what is excited, `polish` how gradients are treated.
     """
 
     aim: Aim
@@ -61,6 +65,7 @@ class Recipe:
     fill_steps: int = 0
     young: Mask | None = None
     effort: Scalar | float = 1.0
+    polish: Polish = PLAIN
 
 
 def dream(
@@ -82,6 +87,9 @@ def dream(
     detail = torch.zeros_like(image)
     for size in octave_sizes(full, recipe.octaves, recipe.octave_scale):
         base = resize(start, size)
+        spectrum = Spectrum(base) if recipe.polish.fourier else None
+        # What was carried is drawn back at full size alone: once a frame, or it would boil.
+        source = image if size == full else base
         x = (base + resize(detail, size)).clamp(0, 1)
         everywhere: list[Tensor | None] = [None] * recipe.steps
         if size == full:
@@ -94,10 +102,11 @@ def dream(
         for where in everywhere:
             shift = rng.integers(-recipe.jitter, recipe.jitter + 1, size=2)
             move = int(shift[0]), int(shift[1])
-            push = ascent(
-                backbone, x, recipe.aim.at(size, move), move, recipe.tile, slope or steepest
-            )
+            how = recipe.tile, slope or steepest, recipe.polish, spectrum
+            push = ascent(backbone, x, recipe.aim.at(size, move), move, *how)
             push = push * (recipe.step_size / 255)
+            if recipe.polish.draws_back:
+                push = push - drawn_back(x - source, recipe.polish, recipe.step_size / 255)
             x = (x + (push if where is None else push * where)).clamp(0, 1)
             yield partial(_enlarged, start, base, x)
         detail = x - base
@@ -126,60 +135,33 @@ def ascent(
     shift: tuple[int, int],
     tile: int,
     slope: Slope,
+    polish: Polish = PLAIN,
+    spectrum: Spectrum | None = None,
 ) -> Delta:
     """The direction (3, h, w) that excites an aim most, with a mean absolute value of 1.
 
     If all of that is at some place, with about that mean there.
 
     The picture is rolled by `shift` (dy, dx) under the network's grid and the answer rolled
-    back, so that the grid leaves no trace.
+    back, so that the grid leaves no trace. A `spectrum` goes its own way.
     """
-    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), aim, tile)
+    bands = polish.levels if spectrum is None else 1
+    gradient = slope(backbone, torch.roll(x, shift, (-2, -1)), aim, tile, bands)
     gradient = torch.roll(gradient, (-shift[0], -shift[1]), (-2, -1))
+    gradient = polished(gradient if spectrum is None else spectrum(gradient), polish)
     strength = gradient.abs().mean()
     if aim.local:  # the mean where it acts, or all that a picture's step may be would go there
         strength = gradient.square().sum() / gradient.abs().sum().clamp_min(1e-12) / LOCAL
     return gradient / strength.clamp_min(1e-12)
 
 
-def steepest(backbone: Backbone, x: Image, aim: Aim, tile: int) -> Delta:
+def steepest(backbone: Backbone, x: Image, aim: Aim, tile: int, levels: int = BANDS) -> Delta:
     """The normalised gradient (3, h, w) of what an aim excites.
 
-    What is larger than `tile` pixels either way is seen in pieces.
+    What is larger than `tile` pixels either way is seen in pieces. `levels` are the bands that
+    are made equally strong.
     """
-    return normalised(slope_of(backbone, x, aim, tile))
-
-
-BANDS = 4
-
-
-def normalised(gradient: Delta, bands: int = BANDS) -> Delta:
-    """A gradient (3, h, w) whose Laplacian pyramid has unit RMS in every band.
-
-    Burt and Adelson's pyramid (1983). Without it the finest band drowns the others and the
-    dream is a high-frequency hash.
-    """
-    levels: list[Tensor] = []
-    low = gradient[None]
-    while len(levels) < bands - 1 and min(low.shape[-2:]) >= 16:
-        lower = _halved(low)
-        levels.append(low - F.interpolate(lower, low.shape[-2:], mode="bilinear"))
-        low = lower
-    out = _unit(low)
-    for band in reversed(levels):
-        out = F.interpolate(out, band.shape[-2:], mode="bilinear") + _unit(band)
-    return out[0]
-
-
-def _halved(x: Tensor) -> Tensor:
-    # 1 3 3 1, made on the device: a copy from the host could not be recorded.
-    row = (4 - (2 * torch.arange(4, device=x.device) - 3).abs()) / 8
-    kernel = (row[:, None] * row).expand(3, 1, 4, 4)
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=3)
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * (math.sqrt(x.numel()) / torch.linalg.vector_norm(x).clamp_min(1e-12))
+    return normalised(slope_of(backbone, x, aim, tile), levels)
 
 
 class Dream:
@@ -201,7 +183,7 @@ class Dream:
     def laid_on(self, pixels: Pixels, image: Resized, delta: Resized, options: Look) -> Pixels:
         """Full-size pixels (H, W, 3) with the dream `delta` of their `image` added."""
         share = options.dream_mix if self._mixed else 1.0
-        return composite(pixels, delta, options.strength * share)
+        return dreamed_onto(pixels, image, delta, options, options.strength * share)
 
     def __call__(
         self, image: Image, carried: Carried, options: Look, index: int
@@ -217,12 +199,16 @@ class Dream:
         count = options.warm_steps if warm else options.steps
         fill = warm and options.warm_steps > 0 and carried.uncovered > FILL_FROM
         fills = max(1, round(FILL_STEPS * carried.uncovered)) if fill else 0
+        octaves = options.octaves_at((image.shape[-2], image.shape[-1]))
+        finest = -(-count // 2) if warm and options.finer >= 0 else count
+        if options.fourier:
+            finest = count * FOURIER_STEPS
         recipe = Recipe(
             aim=self._aimer.aim(image, options, carried.chosen, carried.time),
-            octaves=options.octaves_at((image.shape[-2], image.shape[-1])),
+            octaves=1 if options.fourier else octaves,
             octave_scale=options.octave_scale,
             steps=count,
-            finest_steps=-(-count // 2) if warm and options.finer >= 0 else count,
+            finest_steps=finest,
             step_size=options.step_size,
             jitter=min(options.jitter, WARM_JITTER) if warm else options.jitter,
             seed=(options.seed, index),
@@ -230,8 +216,12 @@ class Dream:
             fill_steps=fills,
             effort=1.0 if carried.governor is None else carried.governor.effort,
             young=(1 - carried.age / GROWN_UP).clamp(0, 1) if warm else None,
+            polish=Polish.of(options),
         )
-        return dream(self.backbone, image, carried.delta, recipe, self._slope)
+        start = carried.delta
+        if options.noise > 0:
+            start = start + grainy(image, carried, options, index)
+        return dream(self.backbone, image, start, recipe, self._slope)
 
     def prepared(self, image: Image, carried: Carried, options: Look) -> Carried:
         """What was carried, with the channels that the scene's dream excites."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 
 from streamdream import backbone
 from streamdream.dream import Dream
+from streamdream.memory import keep_freed
 from streamdream.options import Look
 from streamdream.pipeline import Effect
+from streamdream.polish.options import NOISES, SHOWN
 from streamdream.style.named import Named, styles_of
 
 OPTIMISER = "vgg19"  # whose features tell styles apart best
@@ -28,6 +32,7 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
     Raises ModelError where a network or its weights are missing or wrong, and SourceError where
     a style cannot be read.
     """
+    keep_freed()
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
     if not styles:
@@ -40,6 +45,23 @@ def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
 
 def _dreaming(options: Look, device: torch.device, precision: torch.dtype) -> backbone.Backbone:
     return backbone.load(options.model, device, precision, options.weights, options.store)
+
+
+def idle(effects: Iterable[Effect], options: Look) -> Iterator[str]:
+    """What a person should know of options of the group Finish that change nothing here."""
+    asked = options.finishes()
+    if not any(isinstance(effect, Dream) for effect in effects):
+        alone = all(effect.replaces for effect in effects)
+        left = [name for name in asked if alone or name not in SHOWN]
+        if left:
+            yield f"{', '.join(left)}: a style has no such thing; --dream-mix lays a dream on it"
+            return
+    if options.fourier and "--levels" in asked:
+        yield "--levels: --fourier has no pyramid"
+    if "--noise" not in asked and options.noise_kind != NOISES[0]:
+        yield f"--noise-kind {options.noise_kind}: how much of it is said by --noise"
+    if options.dream_colours == "luminance" and "--hold-saturation" in asked:
+        yield "--hold-saturation: --dream-colours luminance holds all of it"
 
 
 def _optimises(styles: tuple[Named, ...], options: Look) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streamdream.backbone import Backbone
 from streamdream.objectives.aims import Aim
+from streamdream.polish.gradient import BANDS
 
 KEPT = 16  # recordings; live sizes come and go
 WARM_UP = 3  # runs before recording, in which libraries choose their algorithms
@@ -25,10 +26,13 @@ ALIKE = 0.98  # cosine between a replay and the same computed afresh, or it is n
 class Slope(Protocol):
     """The direction (3, h, w) in which a picture (3, h, w) excites an aim most.
 
-    A picture larger than `tile` pixels either way is seen in pieces.
+    A picture larger than `tile` pixels either way is seen in pieces. `levels` are the bands
+    of its gradient that are made equally strong.
     """
 
-    def __call__(self, backbone: Backbone, x: Tensor, aim: Aim, tile: int, /) -> Tensor: ...
+    def __call__(
+        self, backbone: Backbone, x: Tensor, aim: Aim, tile: int, levels: int = BANDS, /
+    ) -> Tensor: ...
 
 
 Record = Callable[[Callable[[Tensor], Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -51,21 +55,23 @@ class Replayed:
             OrderedDict()
         )
 
-    def __call__(self, backbone: Backbone, x: Tensor, aim: Aim, tile: int) -> Tensor:
+    def __call__(
+        self, backbone: Backbone, x: Tensor, aim: Aim, tile: int, levels: int = BANDS
+    ) -> Tensor:
         """The direction (3, h, w)."""
         if x.device.type not in self._kinds or max(x.shape[-2:]) > tile:
-            return self._slope(backbone, x, aim, tile)
-        key = (id(backbone), tuple(x.shape), aim.kind)
+            return self._slope(backbone, x, aim, tile, levels)
+        key = (id(backbone), tuple(x.shape), aim.kind, levels)
         if key not in self._kept:
             held = aim.held()
-            replay = self._trusted(lambda y: self._slope(backbone, y, held, tile), x)
+            replay = self._trusted(lambda y: self._slope(backbone, y, held, tile, levels), x)
             self._kept[key] = replay, held
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         replay, held = self._kept[key]
         if replay is None:
-            return self._slope(backbone, x, aim, tile)
+            return self._slope(backbone, x, aim, tile, levels)
         for mine, theirs in zip(held.tensors, aim.tensors, strict=True):
             mine.copy_(theirs)
         return replay(x)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from heapq import heappop, heappush
+from itertools import chain, repeat
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +17,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 LATE = 10  # seconds
+SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 ORIENTATION = 0x112  # of EXIF
 
 
@@ -52,6 +56,31 @@ class Clock:
     def newest(self) -> Fraction:
         """What to add in the part that the pictures are in."""
         return self._offsets[-1]
+
+
+def in_order(
+    pictures: Iterator[tuple[av.VideoFrame, Fraction]], tick: Fraction
+) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction]]:
+    """Pictures with increasing times, and the times they came with.
+
+    Decoders deliver pictures in the right order, but some files number them in another (B-frames
+    in AVI, webcams): the times are sorted over a few pictures, and one that still does not
+    increase is moved by the least, a `tick`, that makes it.
+    """
+    held: deque[tuple[av.VideoFrame, Fraction]] = deque()
+    times: list[Fraction] = []
+    before: Fraction | None = None
+    for timed in chain(pictures, repeat(None, SORTED_OVER)):
+        if timed is not None:
+            held.append(timed)
+            heappush(times, timed[1])
+        if held and (timed is None or len(held) > SORTED_OVER):
+            picture, own = held.popleft()
+            when = heappop(times)
+            if before is not None and when <= before:
+                when = before + tick
+            before = when
+            yield picture, when, own
 
 
 class Deinterlacer:

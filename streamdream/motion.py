@@ -170,7 +170,11 @@ def estimate(
     """
     start = np.empty((*a.shape, 2), np.float32)
     start[:] = guess
-    return dense.calc(a, b, start).astype(np.float32, copy=False)
+    finest = dense.getFinestScale()
+    flow = dense.calc(a, b, start).astype(np.float32, copy=False)
+    # For small pictures it chooses another one and keeps it: pairs would depend on those before.
+    dense.setFinestScale(finest)
+    return flow
 
 
 SMALL = (160, 90)  # (w, h) of the copies that large shifts are looked for in

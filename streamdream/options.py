@@ -23,9 +23,11 @@ from pydantic import (
 
 from streamdream import models
 from streamdream.jobs.options import Lasting
+from streamdream.masks.options import Masked
 from streamdream.objectives.classes import check_classes
 from streamdream.objectives.options import Aimed
 from streamdream.piece import PIECE, Piece
+from streamdream.polish.options import Polished
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
 from streamdream.style.options import Painted
@@ -60,7 +62,7 @@ OUTPUT = Group("Output", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
 
-class Look(Painted, Aimed, Modelled):
+class Look(Painted, Aimed, Polished, Modelled, Masked):
     """What decides how the result looks: written into the output, read back by `--like`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -191,6 +193,7 @@ class Look(Painted, Aimed, Modelled):
     )
 
     def _check_together(self) -> None:
+        super()._check_together()
         models.card(self.model).check_layers(self.layers)
         check_classes(self.classes, self.model)
         moving = {"memory", "steps"} & set(self.schedules)

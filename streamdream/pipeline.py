@@ -6,18 +6,18 @@
                                               │
                         effect: dreams, or paints, on from there ─ delta ─   `advance`: kept
                                               │                              for the next frame
-                      full-size pixels ─ the result laid on ─ arranged ─ sink
+                      full-size pixels ─ the result laid on ─ masked ─ arranged ─ sink
 
 What passes from one frame to the next is one value, `State`; nothing else is remembered, and
 nothing crosses a cut. Of several effects each redraws what the one before made, and has a state
-of its own.
+of its own. So has a mask (`View.measured`); it decides what is shown, and not what is carried.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -41,6 +41,7 @@ from streamdream.frame import (
     work_size,
 )
 from streamdream.governor import Governor, Scalar
+from streamdream.masks.masking import Masks, Measured, Opacity, laid
 from streamdream.motion import Motion, Movement, still, warp
 from streamdream.options import Look, Options
 from streamdream.recall import Kept, Lookback, Older
@@ -72,7 +73,8 @@ class View:
     nothing is carried over. `number` counts views; `older` are movements back to earlier ones,
     of which none before number `oldest` is needed again, and `kept` are the pictures of those
     that may be. `begins` that a shot does; `flash` that it only interrupts one: it is dreamed on,
-    standing still, and then forgotten.
+    standing still, and then forgotten. `opacity` (H, W, 1) is how much the full-size frame is
+    redrawn, None for wholly; `measured` what the mask goes on from.
     """
 
     frame: Frame
@@ -84,6 +86,8 @@ class View:
     kept: tuple[Kept, ...] = ()
     begins: bool = False
     flash: bool = False
+    opacity: Opacity | None = None
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,9 @@ class Point:
     """All that a run needs to go on behind a frame as if it had never stopped.
 
     `number` is that of the frame's view, `image` (3, h, w) the frame at work size, `small` its
-    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the frame's own among them;
-    `kept` the earlier pictures that may be looked back to.
+    grey copy, `shape` that of its pixels; `past` the states by the numbers of their views, the
+    frame's own among them; `kept` the earlier pictures that may be looked back to; `measured`
+    what the mask goes on from.
     """
 
     number: int
@@ -131,6 +136,7 @@ class Point:
     shape: tuple[int, ...]
     past: dict[int, States]
     kept: tuple[Kept, ...]
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,23 @@ class Effect(Protocol):
         ...
 
 
+Begin = Callable[[Image, Look, int], None]
+"""Begins with a frame: its image at work size, its options, its index."""
+
+
+@runtime_checkable
+class Early(Protocol):
+    """An effect that can begin with frames before it is known what is carried to them."""
+
+    def beginning(self, device: torch.device | str) -> AbstractContextManager[Begin | None]:
+        """While this is open, what begins with a frame; None if it would not help.
+
+        Frames are begun in their order, by a thread that is not the effect's. The effect redraws
+        the same with and without.
+        """
+        ...
+
+
 def redraw(
     frames: Iterable[Frame],
     options: Options,
@@ -217,6 +240,7 @@ def redraw(
     waiting: Callable[[], None] | None = None,
     drive: Drive = undriven,
     settle: Settle | None = None,
+    masks: Masks | None = None,
 ) -> Generator[Frame, None, None]:
     """Redraw every frame with `effect`, on top of the last result carried along by `motion`.
 
@@ -225,10 +249,11 @@ def redraw(
     `motion` may be used, nor closed, elsewhere before the generator has ended or has been closed.
     `watch` is called with the frame and the unfinished picture after every step, `waiting` now
     and then while no frame comes; what they raise ends it. `drive` moves options at each frame.
+    `masks` say where (None: those of the options); they are closed in the end.
     Raises ModelError where a result is not finite.
     """
     with closing(
-        steps(frames, options, effect, motion, device, watch, waiting, drive, settle)
+        steps(frames, options, effect, motion, device, watch, waiting, drive, settle, masks)
     ) as made:
         for step in made:
             yield step.frame
@@ -244,6 +269,7 @@ def steps(
     waiting: Callable[[], None] | None = None,
     drive: Drive = undriven,
     settle: Settle | None = None,
+    masks: Masks | None = None,
     point: Point | None = None,
 ) -> Generator[Step, None, None]:
     """As `redraw`, with every frame the point behind it.
@@ -254,8 +280,12 @@ def steps(
     effects = (effect,) if isinstance(effect, Effect) else tuple(effect)
     past: dict[int, States] = {} if point is None else dict(point.past)
     states = (None,) * len(effects) if point is None else past[point.number]
-    with closing(ahead(views(frames, options, motion, drive, point), waiting=waiting)) as seen:
-        for view in seen:
+    masks = masks or Masks.of(options)
+    early = effects[0] if len(effects) == 1 and isinstance(effects[0], Early) else None
+    with ExitStack() as stack:
+        begin = None if early is None else stack.enter_context(early.beginning(device))
+        seen = ahead(views(frames, options, motion, drive, masks, point, begin), waiting=waiting)
+        for view in stack.enter_context(closing(seen)):
             frame, image = view.frame, view.image.to(device)
             now = drive(options.at(Moment(frame.time, frame.index)), frame)
             found: list[State | None] = []
@@ -290,8 +320,11 @@ def steps(
             for each, after in zip(effects, shown, strict=True):
                 if after is not None:
                     pixels = each.laid_on(pixels, after.image, after.delta, now)
+            if view.opacity is not None:
+                pixels = laid(frame.pixels, pixels, view.opacity)
             seen_so = view.image, small_of(frame), frame.pixels.shape
-            behind = None if view.flash else Point(view.number, *seen_so, past, view.kept)
+            kept = past, view.kept, view.measured
+            behind = None if view.flash else Point(view.number, *seen_so, *kept)
             yield Step(arranged(frame, pixels, now.view), frame, behind, view.begins)
 
 
@@ -300,13 +333,32 @@ def views(
     options: Options,
     motion: Motion,
     drive: Drive = undriven,
+    masks: Masks | None = None,
     point: Point | None = None,
+    begin: Begin | None = None,
 ) -> Iterator[View]:
-    """What each frame shows, and how it moved since the one before in its shot, or since a `point`.
+    """What each frame shows, how it moved since the one before in its shot, and where to redraw.
 
-    Frames of another size are another shot; another size to dream at is not.
+    The first may follow on the frame of a `point`. `begin` is called with each frame before its
+    movement is looked for.
+
+    Frames of another size are another shot; another size to dream at is not. Closes `masks`.
     """
+    with closing(masks) if masks is not None else nullcontext():
+        yield from _views(frames, options, motion, drive, masks, point, begin)
+
+
+def _views(
+    frames: Iterable[Frame],
+    options: Options,
+    motion: Motion,
+    drive: Drive,
+    masks: Masks | None,
+    point: Point | None,
+    begin: Begin | None,
+) -> Iterator[View]:
     before = None if point is None else point.image
+    measured = None if point is None else point.measured
     size = () if point is None else point.shape
     back = Lookback(motion, () if point is None else point.kept)
     told = shots(frames, small_of, None if point is None else point.small)
@@ -316,17 +368,31 @@ def views(
             before, size = None, frame.pixels.shape
         now = drive(options.at(Moment(frame.time, frame.index)), frame)
         image = to_image(frame.pixels, work_size(frame.pixels.shape[:2], now.lines))
+        if begin is not None:
+            begin(image, now, frame.index)
         oldest = number if back.oldest is None else back.oldest
         movement = None
+        follows = now.memory > 0 or (masks is not None and masks.follows)
         if turn is Turn.FLASH and before is not None:
+            # The mask stays where it was, as the dream does.
+            opacity = masks and masks.opacity(measured, frame.time, frame.pixels.shape[:2], now)
             movement = still(image) if now.memory > 0 else None
-            yield View(frame, image, movement, number, (), oldest, flash=True)
+            where = opacity, measured
+            yield View(frame, image, movement, number, (), oldest, (), False, True, *where)
             continue
-        if before is not None and now.memory > 0:
+        if before is not None and follows:
             movement = motion.between(image, resize(before, (image.shape[-2], image.shape[-1])))
+        opacity = None
+        if masks is not None:
+            measured = masks.measured(image, movement, frame.time, measured, now)
+            opacity = masks.opacity(measured, frame.time, frame.pixels.shape[:2], now)
+        if now.memory == 0:
+            movement = None
         older = back(number, frame.time, image, movement, now.recall)
         oldest = number if back.oldest is None else back.oldest
-        yield View(frame, image, movement, number, older, oldest, back.kept, begins)
+        where = opacity, measured
+        kept = back.kept
+        yield View(frame, image, movement, number, older, oldest, kept, begins, False, *where)
         before = image
 
 

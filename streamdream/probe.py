@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 
 from streamdream.effects import effects_of
 from streamdream.frame import work_size
+from streamdream.masks.options import check_mask
 from streamdream.motion import OpticalFlow
 from streamdream.objectives.named import check_guides
 from streamdream.options import Options
@@ -96,6 +97,7 @@ def pace(text: str, options: Options) -> Pace:
     device = choose_device(options.device)
     check_styles(options)
     check_guides(options)
+    check_mask(options)
     effects = effects_of(options, device)
     count = 2 + TIMED
     with VideoSource(

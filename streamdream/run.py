@@ -18,13 +18,15 @@ from streamdream.animation import AnimationSink
 from streamdream.chunks import SETTINGS_TAG
 from streamdream.codecs import STDOUT, check_codec, is_video
 from streamdream.companions import Companions
-from streamdream.effects import effects_of, precision_of
+from streamdream.effects import effects_of, idle, precision_of
 from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, is_row
 from streamdream.frame import Frame, Size
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
+from streamdream.masks.masking import Masks
+from streamdream.masks.options import check_mask, mask_files
 from streamdream.motion import OpticalFlow
 from streamdream.objectives.named import check_guides, guide_files
 from streamdream.options import Options, Written
@@ -32,6 +34,7 @@ from streamdream.pictures import PictureSink, RowSink
 from streamdream.piece import Piece
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Drive, Picture, Settle, redraw, undriven
+from streamdream.processors import using_threads
 from streamdream.reactions import driven
 from streamdream.schedule import Clock
 from streamdream.sinks import Sink, Stopped
@@ -109,6 +112,15 @@ def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> It
         yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
 
 
+def check_length(options: Options, source: VideoSource) -> None:
+    """Raise OptionError where a source has not the length that an option needs."""
+    check_loop(options, source)
+    one = 1 in (options.frames, source.info.frames) or source.info.still
+    if options.fourier and not one:
+        reason = "is for a single picture: nothing of it could be carried to the next frame"
+        raise OptionError("--fourier", reason, "name a picture, or add --frames 1")
+
+
 def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:
     """How many frames a run dreams and writes, about; None if that is unknown."""
     if loop is not None:
@@ -150,21 +162,24 @@ def dream_file(
         from streamdream.jobs.session import dream_job
 
         return dream_job(source, target, options, listener)
-    with prepared(source, target, options) as ready:
+    with using_threads(options.threads), prepared(source, target, options) as ready:
         frames, options, device = ready.source, ready.options, ready.device
         info = ready.info
         companions, left_out = beside(frames.companions, options, ready.song)
         one, title = ready.one, Path(frames.input.label).name
-        opened = open_sink(target, info, companions, options, title, one, listener.finish)
+        told = one, listener.finish, options.threads
+        opened = open_sink(target, info, companions, options, title, *told)
         motion, loop = OpticalFlow(options.flow), None
         if options.loop or options.loop_blend is not None:
             loop = Loop.of(partial(VideoSource, source, *ready.part), options, motion)
             options = options.clocked(Clock(frames.info.rate, loop.length))
-        drive = drive_of(options, frames, ready.song, Fraction(0) if loop is None else loop.shift)
+        since = Fraction(0) if loop is None else loop.shift
+        drive = drive_of(options, frames, ready.song, since)
+        masks = Masks.of(options, since + (options.start or 0))
         notices = [*frames.notices, *song_notices(options.audio, target, info)]
-        for notice in [*notices, *loop_notices(options, loop, left_out)]:
-            listener.notice(notice)
+        _tell(listener, [*notices, *loop_notices(options, loop, left_out)])
         effects = effects_of(options, device)
+        _tell(listener, idle(effects, options))
         outcome = Outcome(0, 0.0, target, True, frames.counts)
         # From here on there is something to lose, so the listener may no longer just exit.
         listener.begin(replace(info, frames=frames_to_come(info, options, loop)))
@@ -184,7 +199,9 @@ def dream_file(
         def dreamed(
             stream: Iterable[Frame], settle: Settle | None = None
         ) -> Generator[Frame, None, None]:
-            return redraw(stream, options, effects, motion, device, watch, waiting, drive, settle)
+            return redraw(
+                stream, options, effects, motion, device, watch, waiting, drive, settle, masks
+            )
 
         folder = None if target in (None, STDOUT) else target.absolute().parent
         if loop is not None:
@@ -194,6 +211,11 @@ def dream_file(
         if options.ping_pong:
             redrawn = there_and_back(redrawn, 1 / (info.rate or Fraction(25)), folder)
         return write_all(redrawn, sink, outcome, listener, device)
+
+
+def _tell(listener: Listener, notices: Iterable[str]) -> None:
+    for notice in notices:
+        listener.notice(notice)
 
 
 @dataclass(frozen=True)
@@ -226,6 +248,7 @@ def prepared(
     reading = reading_of(options)
     check_styles(options)
     check_guides(options)
+    check_mask(options)
     if target is not None:
         check_target(target, read_files(given, options), options.overwrite or overwrite)
         check_codec(target, options.codec, options.crf)
@@ -234,7 +257,7 @@ def prepared(
     part = options.start, options.end, options.frames, options.fitted_size, reading
     with VideoSource(source, *part) as frames, song_of(options, frames.begins) as song:
         options = options.clocked(Clock(frames.info.rate, frames.info.frames))
-        check_loop(options, frames)
+        check_length(options, frames)
         device = choose_device(options.device)
         # What is recorded in the result is what was used: other precisions give other bits.
         options = options.model_copy(update={"precision": precision_of(options, device)})
@@ -303,7 +326,8 @@ def enough_memory(device: torch.device) -> Generator[None, None, None]:
 def read_files(given: Input, options: Written) -> tuple[Path, ...]:
     """The files that a run reads, as far as they are files."""
     songs = () if options.audio is None else (options.audio,)
-    return (*given.all_files, *songs, *files_of(options), *guide_files(options))
+    named = (*files_of(options), *guide_files(options), *mask_files(options))
+    return (*given.all_files, *songs, *named)
 
 
 def song_of(options: Written, begins: Fraction) -> AbstractContextManager[Song | None]:
@@ -377,10 +401,12 @@ def open_sink(
     title: str,
     one: bool = False,
     tell: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> Callable[[], Sink]:
     """What opens the sink for frames as `info` tells; what is wrong with it is found before.
 
-    `title` is a window's, `one` that there will be a single frame, `tell` as AnimationSink's.
+    `title` is a window's, `one` that there will be a single frame, `tell` as AnimationSink's,
+    `threads` as VideoSink's.
     """
     comment = options.as_comment()
     also = [f"{s.type} stream {s.index}" for s in companions.streams]
@@ -391,7 +417,8 @@ def open_sink(
         return lambda: window
     if is_video(target):
         how = options.codec, options.crf, options.encoder_preset
-        return lambda: Behind(VideoSink(target, info, companions, *how, comment, options.hardware))
+        also_how = comment, options.hardware, threads
+        return lambda: Behind(VideoSink(target, info, companions, *how, *also_how))
     if is_row(target):
         check_size(target, options.most_bytes, moving=False)
         return lambda: Behind(RowSink(target, info, also, comment))

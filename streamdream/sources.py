@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from hashlib import blake2b
-from heapq import heappop, heappush
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -23,7 +20,8 @@ from streamdream.colour import BT709, Colour, Light, ToRGB, ToSmall, has_alpha, 
 from streamdream.companions import Companions, Feed
 from streamdream.frame import Frame, Levels, Size, Small, on_black, white
 from streamdream.info import Counts, Reading, VideoInfo
-from streamdream.mending import LATE, Clock, is_mirrored
+from streamdream.mending import LATE, Clock, in_order, is_mirrored
+from streamdream.places import Place, digest_of
 from streamdream.profiles import ToSRGB, icc_of
 from streamdream.reader import BROKEN, Reader
 
@@ -31,7 +29,6 @@ NO_END = ("asf",)  # formats whose pictures are said to last as long as the soun
 WIDEST = Fraction(8)  # shape of a pixel; what is said beyond is wrong
 LOOKED_AT = 4  # pictures of a row, to see whether they are transparent
 ENDS_EARLY = 2  # pictures; less is rounding in the file's header
-SORTED_OVER = 5  # pictures; the widest disorder seen in a real file is 4
 
 Timed = tuple[av.VideoFrame, Fraction]
 
@@ -48,30 +45,6 @@ class Glimpse:
     frame: Callable[[], Frame]
     small: Callable[[], Small]
     duration: Fraction | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a source can be read on: behind a frame.
-
-    `index` is that of the next frame; `time` and `digest` (see `digest_of`) those of the frame
-    before it. `plain`: up to here times are those in the file, and nothing was damaged, so that
-    it may be sought; `clock` that the file's clock did not leap.
-    """
-
-    index: int
-    time: Fraction
-    digest: str
-    plain: bool
-    clock: bool
-
-
-def digest_of(frame: Frame) -> str:
-    """Tells a frame's picture from others."""
-    found = blake2b(np.ascontiguousarray(frame.pixels).data, digest_size=16)
-    if frame.alpha is not None:
-        found.update(np.ascontiguousarray(frame.alpha).data)
-    return found.hexdigest()
 
 
 class VideoSource:
@@ -182,17 +155,13 @@ class VideoSource:
                             break
                         if time < place.time:
                             continue
-                        if digest_of(self._frame(picture, time, 0, None)) == place.digest:
+                        if place.is_behind(self._frame(picture, time, 0, None)):
                             return self._pictures
                         break
         self._start_again()
         pictures = chain([self._first], self._pictures)
         found = next(islice(pictures, place.index - 1, None), None)
-        if (
-            found is None
-            or found[1] != place.time
-            or (digest_of(self._frame(*found, 0, None)) != place.digest)
-        ):
+        if found is None or not place.is_behind(self._frame(*found, 0, None)):
             reason = f"frame {place.index - 1} is another one than before"
             raise self._reader.fault(reason, "has it changed?")
         return pictures
@@ -448,29 +417,10 @@ class VideoSource:
                 yield picture, when - self._shift
 
     def _in_order(self) -> Iterator[Timed]:
-        """Pictures with increasing times.
-
-        Decoders deliver pictures in the right order, but some files number them in another
-        (B-frames in AVI, webcams): the times are sorted over a few pictures, and one that
-        still does not increase is moved by the least that makes it.
-        """
-        held: deque[tuple[av.VideoFrame, Fraction]] = deque()
-        times: list[Fraction] = []
-        before: Fraction | None = None
-        for timed in chain(self._decoded(), repeat(None, SORTED_OVER)):
-            if timed is not None:
-                held.append(timed)
-                if self._begun is None and timed[0].pts is not None:
-                    self._begun = timed[1]
-                heappush(times, timed[1])
-            if held and (timed is None or len(held) > SORTED_OVER):
-                picture, own = held.popleft()
-                when = heappop(times)
-                if before is not None and when <= before:
-                    when = before + self._reader.tick
-                self.counts.mended += when != own
-                before = when
-                yield picture, when
+        """Pictures with increasing times."""
+        for picture, when, own in in_order(self._decoded(), self._reader.tick):
+            self.counts.mended += when != own
+            yield picture, when
 
     def _decoded(self) -> Iterator[Timed]:
         """Pictures with the times they came with; other packets go to `companions`."""
@@ -490,6 +440,8 @@ class VideoSource:
                 else:
                     self.counts.mended += 1
                     latest = self._origin if latest is None else latest + reader.usual
+                if self._begun is None and picture.pts is not None:
+                    self._begun = latest
                 yield picture, latest
         self._feed.release(last=True)
 

@@ -54,17 +54,19 @@ class VideoSink(FileSink):
         preset: str = "medium",
         comment: str = "",
         hardware: str = "none",
+        threads: int | None = None,
     ) -> None:
         """Begin a file for frames as `info` tells, with `comment` added to its metadata.
 
         `codec` is a name in codecs.CODECS, `crf` its quality (None: looks lossless), `preset`
         the effort by x264's names; `hardware` a name in hardware.MAKERS or "any": such an
-        encoder is taken if it works. Raises SinkError, and OptionError for a `crf` out of range.
+        encoder is taken if it works; `threads` are the encoder's, None for its own choice. Raises
+        SinkError, and OptionError for a `crf` out of range.
         """
         self._file = StdoutFile() if Path(path) == STDOUT else PartFile(Path(path))
         self._companions = companions or Companions()
         self._companions.wanted = True
-        self._encoding = Encoding(Path(path), info, codec, crf, preset, hardware)
+        self._encoding = Encoding(Path(path), info, codec, crf, preset, hardware, threads)
         self.notices: list[str] = self._encoding.notices
         self._format = container_of(Path(path)).name
         self._muxed = self._encoded = self._begun = False

@@ -244,7 +244,7 @@ def test_what_cannot_be_is_told_at_once(
     options: dict[str, object], told: str, film: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(OptionError, match=told):
-        lasting.check_lasting(build(options), locate(film), tmp_path / "out.mp4", None)
+        lasting.check_lasting(build(options), locate(film), tmp_path / "out.mp4")
 
 
 def test_without_ray_one_line_says_how_to_get_it(

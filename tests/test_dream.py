@@ -12,7 +12,6 @@ from streamdream.dream import (
     Recipe,
     ascent,
     dream,
-    normalised,
     octave_sizes,
     steepest,
 )
@@ -22,6 +21,7 @@ from streamdream.objectives.aims import aim_at, excited
 from streamdream.objectives.slopes import tiled_slope, whole_slope
 from streamdream.options import Options
 from streamdream.pipeline import Carried, Picture
+from streamdream.polish.gradient import normalised
 from streamdream.settings import build
 
 RECIPE = Recipe(

@@ -16,7 +16,7 @@ from skimage import data
 from torch import Tensor
 
 from streamdream import models
-from streamdream.backbone import Backbone
+from streamdream.backbone import Backbone, Stages
 from streamdream.dream import Dream, normalised, steepest
 from streamdream.errors import Error, ModelError, OptionError
 from streamdream.frame import Frame, Image, planes, to_pixels
@@ -170,10 +170,11 @@ class Counting(Backbone):
     """Counts what a network is asked for."""
 
     def __init__(self, net: Backbone) -> None:
-        super().__init__(net.name, net._stages, net._prepare)
+        assert isinstance(net._read, Stages)
+        stages = [(label, self._told(label, run)) for label, run in net._read.stages]
+        super().__init__(net.name, Stages(stages), net._prepare)
         self.calls: list[set[str]] = []
         self.ran: list[str] = []
-        self._stages = [(label, self._told(label, run)) for label, run in net._stages]
 
     def _told(
         self, label: str, run: Callable[[dict[str, Tensor]], Tensor]

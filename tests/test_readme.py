@@ -43,6 +43,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     Image.fromarray(data.coffee()).save(folder / "photo.jpg")
     Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
     Image.fromarray(data.astronaut()).save(folder / "painting.jpg")
+    left = np.zeros((90, 160), np.uint8)
+    left[:, :80] = 255
+    Image.fromarray(left).save(folder / "left.png")
     (folder / "photos").mkdir()
     Image.fromarray(data.coffee()).save(folder / "photos" / "coffee.jpg")
     save_network(folder / "painting.safetensors", Network(), NetworkCard("style", 16, "none", 0))
@@ -113,7 +116,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
         words = [w if i != size else "96x96" for i, w in enumerate(words)]
     elif words[0] == "train":
         quick = QUICK_TRAINING
-    elif words[0] == "scenes":
+    elif words[0] in ("scenes", "jobs"):
         quick = {}
     elif "--frames" not in words and "-o" in words and not whole:
         words += ["--frames", "3"]
@@ -127,7 +130,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] not in ("probe", "scenes")
+    shows = target is None and words[0] not in ("probe", "scenes", "jobs")
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
+from streamdream import stills
 from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.effects import effects_of
@@ -25,7 +26,6 @@ from streamdream.options import Options
 from streamdream.pipeline import Carried, redraw
 from streamdream.run import dream_file
 from streamdream.settings import build
-from streamdream.style import paintings
 from streamdream.style.cards import read_card
 from streamdream.style.colours import painted_on, recoloured
 from streamdream.style.losses import (
@@ -408,7 +408,7 @@ def test_a_damaged_painting_is_refused(tmp_path: Path, photo: Image) -> None:
     Pictures.fromarray(to_pixels(photo)).save(whole, quality=95)
     part.write_bytes(whole.read_bytes()[:3000])
     with pytest.raises(Error, match=r"part\.jpg"):
-        paintings.painting(part)
+        stills.painting(part)
 
 
 def test_a_trained_dream_stays_within_its_mask(tmp_path: Path) -> None:

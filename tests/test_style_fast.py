@@ -222,6 +222,8 @@ def test_damaged_and_missing_networks_are_told_in_one_line(
 class Restless:
     """A painter whose strokes are new in every frame, as strong everywhere."""
 
+    reads_carried = True  # so that it is asked in the order of the frames
+
     def __init__(self) -> None:
         self.painted: list[Image] = []
 
@@ -237,6 +239,7 @@ class Always:
     """A painter of one picture, or one that adds a number to what it sees."""
 
     picture: Image | float
+    reads_carried = False
 
     def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
         if not isinstance(self.picture, torch.Tensor):

@@ -26,6 +26,8 @@ from streamdream.backbone import Backbone
 from streamdream.dream import Dream
 from streamdream.errors import Error, OptionError, SourceError
 from streamdream.frame import Frame, Image, interleaved, planes, to_image
+from streamdream.noises import noise
+from streamdream.polish.options import NOISES
 from streamdream.run import read_settings
 from streamdream.settings import made, preset_names, read_preset, recorded
 from streamdream.zoom.arrivals import Arrival
@@ -43,9 +45,8 @@ from streamdream.zoom.camera import (
 )
 from streamdream.zoom.fall import Canvas, Plan, fall
 from streamdream.zoom.movie import begun, planned, walking, zoom_file
-from streamdream.zoom.named import NAMES, NOISES
+from streamdream.zoom.named import NAMES
 from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import noise
 
 Map = NDArray[np.float64]
 SIZE = (96, 128)

@@ -191,11 +191,11 @@ def write_sealed(path: Path, told: Any) -> None:
 def read_sealed(path: Path) -> Any:
     """What was written so; None if nothing is there; raises ValueError if it is damaged."""
     try:
-        text, digest, rest = path.read_bytes().split(b"\n")
+        text, _, digest = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
     except OSError as fault:
-        raise ValueError(words(fault)) from None
-    if rest or digest_of_bytes(text).encode() != digest:
+        raise ValueError(f"cannot be read ({words(fault)})") from None
+    if digest_of_bytes(text).encode() + b"\n" != digest:
         raise ValueError("is damaged")
     return json.loads(text)

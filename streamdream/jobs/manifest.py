@@ -97,7 +97,11 @@ def machine_told(options: Options, device: Any) -> dict[str, Any]:
 def command_of(source: str | Path, target: Path, options: Options) -> str:
     """What a person types to make this again, in the folder where it was typed."""
     words = ["streamdream", str(source), "-o", str(target)]
-    for name, value in options.given().items():
+    given = options.given()
+    for name in type(options).model_fields:
+        if name not in given or name == "resume":
+            continue
+        value = given[name]
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             default = type(options).model_fields[name].default
@@ -107,9 +111,8 @@ def command_of(source: str | Path, target: Path, options: Options) -> str:
         if value is None or value == ():
             continue
         words.append(f"{flag}={_typed(value)}")
-    if "--resume" not in words and not any(word.startswith("--workers=") for word in words):
-        words.append("--resume")
-    return shlex.join(words)
+    implied = any(word.startswith(("--workers=", "--cluster=")) for word in words)
+    return shlex.join(words if implied else [*words, "--resume"])
 
 
 def _typed(value: object) -> str:
@@ -177,13 +180,21 @@ class Manifest:
 
 
 def now_of(
-    source: str | Path, target: Path, options: Options, device: Any, frames: int | None
+    source: str | Path,
+    target: Path,
+    typed: Options,
+    options: Options,
+    device: Any,
+    frames: int | None,
 ) -> Manifest:
-    """The manifest of a job as it is now, without its files."""
+    """The manifest of a job as it is now, without its files.
+
+    `typed` are the options as they were given, `options` what they stand for here.
+    """
     return Manifest(
         str(target.absolute()),
         os.getcwd(),
-        command_of(source, target, options),
+        command_of(source, target, typed),
         {},
         options_told(options),
         machine_told(options, device),

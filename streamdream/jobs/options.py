@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, Field
 
 from streamdream.codecs import STDOUT
-from streamdream.errors import OptionError
+from streamdream.errors import OptionError, SinkError
 from streamdream.inputs import Input
+from streamdream.jobs.folder import JobFolder
 from streamdream.zoo.options import PLACES
+
+if TYPE_CHECKING:
+    from streamdream.options import Options
 
 ADDRESS = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
 LASTING = Group("Long renders", sort_key=4.5)
@@ -70,8 +74,8 @@ class Lasting(BaseModel):
     )
 
 
-def check_lasting(options: Lasting, given: Input, target: Path | None, loop: str | None) -> None:
-    """Raise OptionError where nothing could be gone on with."""
+def check_lasting(options: Options, given: Input, target: Path | None) -> None:
+    """Raise OptionError where nothing could be gone on with, SinkError where all is done."""
     if options.storage is not None and options.cluster is None:
         raise OptionError("--storage", "is for machines of a cluster", "add --cluster")
     if not options.lasts:
@@ -82,11 +86,14 @@ def check_lasting(options: Lasting, given: Input, target: Path | None, loop: str
     if target == STDOUT:
         told = "standard output cannot be gone on with"
         raise OptionError("--resume", told, "name a file with -o")
-    if loop is not None:
-        told = f"{loop} reads its source twice, which cannot be gone on with yet"
+    if options.loop_kind is not None:
+        told = f"{options.loop_kind} reads its source twice, which cannot be gone on with"
         raise OptionError("--resume", told, "leave one of them out")
     if not given.all_files:
         raise OptionError("--resume", f"{given.label} comes only once", "save it as a file first")
+    if not options.overwrite and target.exists() and not JobFolder.of(target).path.exists():
+        cure = "give another name, or --overwrite"
+        raise SinkError(target, "exists already, and no job of it is unfinished", cure)
 
 
 def _check_cluster(options: Lasting) -> None:

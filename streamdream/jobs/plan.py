@@ -15,7 +15,8 @@ from typing import Any
 from streamdream.cuts import Turn, shots
 from streamdream.jobs.folder import JobFolder, read_sealed, write_sealed
 from streamdream.jobs.rendering import Share
-from streamdream.sources import Glimpse, Place, VideoSource
+from streamdream.places import Place
+from streamdream.sources import Glimpse, VideoSource
 
 PARTS = 6  # shares for each worker, about: fewer leave some idle in the end, more begin too often
 SHORTEST = 24  # frames; beginning to read a share takes as long as some frames do

@@ -7,20 +7,21 @@ it: then it does not matter who made that, or when. All that is needed is in the
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
-import cv2
 import torch
 
 from streamdream.frame import Frame
 from streamdream.jobs.folder import JobFolder, digest_of_bytes
 from streamdream.jobs.points import unpacked
 from streamdream.jobs.segments import Coder, Record, SegmentsSink, record_of
+from streamdream.masks.masking import Masks
 from streamdream.motion import OpticalFlow
 from streamdream.pipeline import Effect, Picture, Point, steps
+from streamdream.places import Place
 from streamdream.run import Prepared, drive_of, enough_memory
-from streamdream.sources import Place
 from streamdream.threads import Behind
 
 
@@ -88,20 +89,6 @@ def _point_data(folder: JobFolder, index: int, digest: str) -> bytes | None:
     return data if digest_of_bytes(data) == digest else None
 
 
-@contextmanager
-def using_threads(threads: int | None) -> Generator[None, None, None]:
-    """Let PyTorch and OpenCV compute with so many threads; None leaves them as they are."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
-
-
 def render(
     ready: Prepared,
     effects: Sequence[Effect],
@@ -142,23 +129,12 @@ def render(
     drive = drive_of(options, source, ready.song)
     sink = SegmentsSink(folder, coder, source, options.segment, share.latest, ended)
     motion = OpticalFlow(options.flow)
+    masks = Masks.of(options, options.start or Fraction(0))
+    how = motion, device, watch, lambda: step(done), drive, None, masks, point
     with (
         enough_memory(device),
         Behind(sink) as behind,
-        closing(
-            steps(
-                frames(),
-                options,
-                effects,
-                motion,
-                device,
-                watch,
-                lambda: step(done),
-                drive,
-                None,
-                point,
-            )
-        ) as made,
+        closing(steps(frames(), options, effects, *how)) as made,
     ):
         for each in made:
             behind.write(each)

@@ -5,8 +5,8 @@ them alone, so none needs another one; then its record as JSON, then a digest of
 its name only when it is whole and safely on the disk. Packets keep the times that they left the
 encoder with, which no container would promise; `joining` makes a file of them.
 
-Segments end after so many frames, and where a shot does. So they are the same whoever makes them: one run,
-one that was killed again and again, or many processes that have a scene each.
+Segments end after so many frames, and where a shot does. So they are the same whoever makes
+them: one run, one that was killed again and again, or many processes that have a scene each.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from streamdream.frame import Frame
 from streamdream.jobs.folder import PART, JobFolder, digest_of_bytes, sync, whole
 from streamdream.jobs.points import packed
 from streamdream.pipeline import Picture, Point, Step
+from streamdream.places import Place
 from streamdream.sinks import write_error
-from streamdream.sources import Place, VideoSource
+from streamdream.sources import VideoSource
 
 MAGIC = b"streamdream segment 1\n"
 HEAD = struct.Struct("<qqI?B")  # of a packet: pts, duration, bytes, key frame, pieces of side data

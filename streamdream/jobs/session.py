@@ -27,17 +27,20 @@ from streamdream.jobs.manifest import Manifest, check_files, now_of
 from streamdream.jobs.messages import Work
 from streamdream.jobs.options import check_lasting
 from streamdream.jobs.plan import shares_of
-from streamdream.jobs.rendering import Share, missing, render, using_threads
+from streamdream.jobs.rendering import Share, missing, render
 from streamdream.jobs.segments import BrokenSegment, fault_of, record_of
+from streamdream.masks.options import mask_files
 from streamdream.objectives.named import guide_files
 from streamdream.options import Options
 from streamdream.pipeline import Effect
+from streamdream.processors import using_threads
 from streamdream.run import (
     Listener,
     Outcome,
     Prepared,
     beside,
     dream_file,
+    open_sink,
     prepared,
     song_notices,
 )
@@ -57,7 +60,7 @@ def dream_job(
     Stopped leaves it for another time; so does whatever kills the process.
     """
     given = locate(source, options.exact_rate)
-    check_lasting(options, given, target, options.loop_kind)
+    check_lasting(options, given, target)
     assert target is not None
     folder = JobFolder.of(target)
     finishing = folder.finishing
@@ -67,6 +70,7 @@ def dream_job(
             alone = {"resume": False, "workers": 1, "cluster": None, "storage": None}
             plain = options.model_copy(update=alone)
             return dream_file(source, target, plain, listener)
+        open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
         if is_row(target):
             with suppress(OSError):  # told when the job's folder is made
                 target.absolute().parent.mkdir(exist_ok=True)
@@ -131,7 +135,8 @@ class _Session:
         """Look whether the job that is there is this one, or make it so."""
         folder = self._folder
         before = Manifest.read(folder)
-        now = now_of(self._source, self._target, ready.options, ready.device, ready.info.frames)
+        typed = self._source, self._target, self._options
+        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
         if before is not None:
             before.check(now, folder)
             now = replace(now, begun=before.begun)
@@ -249,19 +254,19 @@ class _Session:
                 for notice in sink.notices:
                     self._notice(notice)
                 write_sealed(folder.finish, finish)
-                self._named()
-            sync(folder.target.parent)
         except SinkError as fault:
             cure = "what is done is kept, the same command goes on"
             raise SinkError(target, fault.reason, cure) from None
         except OSError as fault:
             raise fault_of(folder, fault) from None
+        self._named()
         folder.remove()
         outcome.seconds = time.perf_counter() - self._began
 
     def _named(self) -> None:
-        """Give the result its name, if it has not got it already."""
+        """Give the result its name, if it has not got it already; pictures of a row have."""
         if not self._folder.result.exists():
+            sync(self._folder.target.parent)
             return
         check_free(self._target, self._options.overwrite)
         try:
@@ -302,11 +307,12 @@ def _files(ready: Prepared, options: Options) -> dict[str, tuple[Path, ...]]:
     """What a job reads, as far as it are files, by what it is."""
     found = {
         "the input": ready.source.input.all_files,
-        "a style or mask": files_of(options),
+        "a style": files_of(options),
         "a guide": guide_files(options),
+        "a mask": mask_files(options),
     }
+    if options.weights is not None:
+        found["the weights"] = (options.weights,)
     if options.audio is not None:
         found["the sound"] = (options.audio,)
-    if options.weights is not None:
-        found["a network's weights"] = (options.weights,)
     return {name: files for name, files in found.items() if files}

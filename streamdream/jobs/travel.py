@@ -48,10 +48,15 @@ def parcel_of(work: Work) -> Parcel:
         if name == "the input":
             files[name], known[name] = [path.absolute() for path in paths], work.known[name]
             continue
-        for path in (path for path in dict.fromkeys(paths) if not _comes_along(path)):
-            files[f"{name} ({path.name})"] = [path.absolute()]
-            known[f"{name} ({path.name})"] = Fingerprint.of([path])
-    where = {str(path): path.absolute() for paths in work.files.values() for path in paths}
+        sent = [path for path in dict.fromkeys(paths) if not _comes_along(path)]
+        for folder in dict.fromkeys(path.parent for path in sent):
+            group = [path.absolute() for path in sent if path.parent == folder]
+            files[f"{name} in {folder}"] = group
+            known[f"{name} in {folder}"] = Fingerprint.of(group)
+    read = [path for paths in work.files.values() for path in paths]
+    where = {str(path): path.absolute() for path in read}
+    for folder in {path.parent for path in read} - {Path()}:  # as rows of masks are named
+        where[str(folder)] = folder.absolute()
     storage = work.options.storage
     work = replace(
         work,
@@ -82,6 +87,8 @@ def unpacked(parcel: Parcel, cache: Path, target: Path) -> Work:
         found = _fetched(parcel.storage, work.known[name].digest, paths, cache)
         files[name], known[name] = found
         where |= {str(there): here for there, here in zip(paths, files[name], strict=True)}
+        if len(paths) > 1:
+            where[str(paths[0].parent)] = files[name][0].parent
     first = Path(files["the input"][0])
     # A folder of pictures is named itself, a row of them by what their names have in common.
     folder = Path(work.source) == Path(work.files["the input"][0]).parent
@@ -101,7 +108,8 @@ def _with_paths(options: Options, where: Mapping[str, Path]) -> Options:
     if not places:
         return options
     longest = sorted(places, key=len, reverse=True)
-    name = re.compile(rf"(?<![^\s,:])(?:{'|'.join(map(re.escape, longest))})(?![^\s,*])")
+    any_of = "|".join(map(re.escape, longest))
+    name = re.compile(rf"(?<![^\s,:])(?:\./)?({any_of})(?![^\s,*/])")
 
     def moved(value: Any) -> Any:
         if isinstance(value, Path):
@@ -109,10 +117,10 @@ def _with_paths(options: Options, where: Mapping[str, Path]) -> Options:
         if isinstance(value, list | tuple):
             return tuple(moved(each) for each in value)
         text = getattr(value, "text", value)  # a schedule's
-        return name.sub(lambda found: places[found[0]], text) if isinstance(text, str) else value
+        return name.sub(lambda found: places[found[1]], text) if isinstance(text, str) else value
 
     given = options.given()
-    paths = {"audio", "weights", "guide", "style", "style_mask"} & set(given)
+    paths = {"audio", "weights", "guide", "mask", "style", "style_mask"} & set(given)
     return build({**given, **{field: moved(given[field]) for field in paths}})
 
 

@@ -53,8 +53,9 @@ def main() -> None:
     from streamdream.jobs.coders import coder_of
     from streamdream.jobs.folder import JobFolder
     from streamdream.jobs.manifest import check_files, machine_told
-    from streamdream.jobs.rendering import render, using_threads
+    from streamdream.jobs.rendering import render
     from streamdream.pipeline import Effect
+    from streamdream.processors import using_threads
     from streamdream.run import choose_device, prepared
 
     def answer(message: Message) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from streamdream.effects import idle
 from streamdream.errors import Error, words
 from streamdream.models import parted
 from streamdream.options import Look
@@ -81,6 +82,7 @@ class Chains:
         self._device, self._tell, self._load = device, tell, load
         self._kept: OrderedDict[Key, tuple[Effect, ...]] = OrderedDict()
         self._exact: set[Key] = set()
+        self._idle: set[str] = set()  # what was told of options that change nothing
         self._good: tuple[str, ...] | None = None
         self._refused: Names | None = None
 
@@ -98,7 +100,14 @@ class Chains:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return key, self._kept[key]
+        effects = self._kept[key]
+        if options.finishes():
+            taking = [effect for effect in effects if effect.takes_part(options)]
+            notices = set(idle(taking, options))
+            for notice in notices - self._idle:
+                self._tell(notice)
+            self._idle = notices
+        return key, effects
 
     def _key(self, options: Look) -> Key:
         key = key_of(options)

@@ -19,6 +19,7 @@ from streamdream import __version__, settings
 from streamdream import options as opts
 from streamdream.errors import SinkError, words
 from streamdream.live.options import LiveFlags, LiveOptions
+from streamdream.masks.options import check_mask
 from streamdream.objectives.named import check_guides
 from streamdream.style.named import check_styles
 from streamdream.zoo.commands import provide
@@ -64,6 +65,7 @@ def live(
     chosen = chosen.clocked(chosen.clock)
     check_styles(chosen)
     check_guides(chosen)
+    check_mask(chosen)
     supervised = chosen.watchdog or HEARTBEAT in os.environ
     camera = find(source, chosen, patient=supervised)  # at boot it may be plugged in late
     if chosen.window:

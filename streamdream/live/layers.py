@@ -19,6 +19,7 @@ from streamdream.live.trail import Trail
 from streamdream.motion import Vectors
 from streamdream.options import Look
 from streamdream.pipeline import Effect
+from streamdream.polish.shown import shown
 from streamdream.style.colours import cover_of, recoloured
 
 WHOLE = 255  # of 8 bits
@@ -51,7 +52,8 @@ def layer_of(parts: Iterable[tuple[Effect, Image, Delta]], size: Size, options: 
         if not effect.replaces:
             # The first one is shown whole, where the mask is; what is mixed on top has a share.
             share = np.float32(options.dream_mix) if place else white
-            change += interleaved(delta) * share
+            strength = options.strength * (options.dream_mix if place else 1.0)
+            change += interleaved(shown(image, delta, options, strength)) * share
             continue
         colours = recoloured(image + delta, image, options.style_colours)
         painted = np.concatenate((interleaved(colours).clip(0, 1) * white, white), 2)

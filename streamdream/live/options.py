@@ -69,6 +69,7 @@ class LiveOptions(Common):
     )
 
     recall: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
+    fourier: Annotated[Literal[False], HIDDEN] = False  # type: ignore[assignment]
 
     capture_size: Annotated[Size | None, Parameter(group=CAMERA, metavar="WIDTHxHEIGHT")] = Field(
         default=None, description="Size asked of a camera, as 1280x720. Default: its own."

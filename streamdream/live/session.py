@@ -36,6 +36,7 @@ from streamdream.live.signals import Signals
 from streamdream.live.stage import Stage
 from streamdream.live.status import OutputStatus, Status
 from streamdream.live.watchdog import Heart
+from streamdream.masks.masking import Masks
 from streamdream.threads import Newest
 
 PATIENCE = 0.05  # seconds that a window waits for a picture before it looks for keys
@@ -143,9 +144,11 @@ class Session:
         self._stack.callback(self.capture.close)
         rate = options.fps or USUAL_RATE
         self.pacing = Pacing(1 / rate)
-        self.stage = Stage(
-            self.controls, self.dreamer, self.pacing, options.attract, options.flash_limit
-        )
+        masks = Masks.of(options, moves=False)
+        if masks is not None:
+            self._stack.callback(masks.close)
+        limit = options.flash_limit
+        self.stage = Stage(self.controls, self.dreamer, self.pacing, options.attract, limit, masks)
         self._upright = Upright(options.rotate, options.fitted_size)
         for name, opening in openings(options):
             self._outputs[name] = Output(name, opening, rate, self.tell)

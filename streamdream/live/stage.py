@@ -6,7 +6,7 @@
                                                        │
                           idle dreamer: a job, from here and now, on               `_hand_over`
                                                        │
-                 full-size picture + blended layers ─ gate, fade, flash limit      `_drawn`
+          full-size picture + blended layers, masked ─ gate, fade, flash limit     `_drawn`
 
 Showing never waits for dreaming. A dream that took ten pictures' time is laid where its things
 are by then: the flow from every picture to the next is composed into a `Trail`. So is a painting,
@@ -43,6 +43,7 @@ from streamdream.live.outputs import Shown
 from streamdream.live.pacing import Pacing
 from streamdream.live.presence import Attraction, Gate, Presence
 from streamdream.live.trail import Trail
+from streamdream.masks.masking import Masks, Measured
 from streamdream.motion import Movement, OpticalFlow, Vectors
 from streamdream.views import arranged
 
@@ -60,10 +61,12 @@ class Stage:
         pacing: Pacing,
         attract: float | None = None,
         limit: bool = True,
+        masks: Masks | None = None,
     ) -> None:
         """Draw by these `controls`, with what this dreamer dreams.
 
-        `attract`: seconds of stillness until old movement is shown; `limit` damps flashes.
+        `attract`: seconds of stillness until old movement is shown; `limit` damps flashes;
+        `masks` say where.
         """
         self.presence, self.gate = Presence(), Gate()
         self.limiter = FlashLimiter() if limit else None
@@ -81,6 +84,8 @@ class Stage:
         self._pixels: Bytes | None = None
         self._drawing: Bytes | None = None  # what was drawn last, before any fade
         self._before: Image | None = None
+        self._masks = masks
+        self._measured: Measured | None = None
         self._layer: Layer | None = None
         self._older: Layer | None = None
         self._since = self._interval = 0.0
@@ -116,7 +121,12 @@ class Stage:
         self._fit(size)
         if image.shape[-2:] != size:
             image = resize(image, size)
-        self._carry_on(image, fresh, options)
+        movement = self._carry_on(image, fresh, options)
+        looks = (fresh and not self._flash) or self._measured is None
+        if self._masks is not None and looks:
+            moment = Fraction(now - self._began).limit_denominator(1_000_000)
+            before = self._measured
+            self._measured = self._masks.measured(image, movement, moment, before, options)
         idle = self._dreamer.idle  # before what is ready is taken, or a dream could slip between
         self._take_ready(now)
         if not self._flash:
@@ -181,22 +191,26 @@ class Stage:
         self._past_trail, self._job_trail = fitted(self._past_trail), fitted(self._job_trail)
         self._next_trail = fitted(self._next_trail)
 
-    def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> None:
-        """Let every trail follow the movement since the last picture that was no flash."""
+    def _carry_on(self, image: Image, fresh: bool, options: LiveOptions) -> Movement | None:
+        """Let every trail follow the movement since the last picture that was no flash.
+
+        It is given back, if the shot goes on.
+        """
         if not fresh:
-            return
+            return None
         turn = self._shots(to_small(to_pixels(image)))
         self._flash = turn is Turn.FLASH and self._before is not None
         if self._flash or self._before is None:
-            return
+            return None
         if turn is Turn.BEGINS:
             self.reset()
-            return
+            return None
         if self._flow is None or self._flow[0] != options.flow:
             self._flow = options.flow, OpticalFlow(options.flow)
         movement: Movement = self._flow[1].between(image, self._before)
         for trail in self._trails():
             trail.follow(movement)
+        return movement
 
     def _take_ready(self, now: float) -> None:
         """Lay on what the dreamer has ready, blended in from what is there."""
@@ -297,6 +311,9 @@ class Stage:
     def _drawn(self, pixels: Bytes, now: float, options: LiveOptions) -> Shown:
         layer = self._blended(now)
         strength = options.strength * self.let_through
+        if layer is not None and self._masks is not None:
+            size = layer.shape[0], layer.shape[1]
+            layer = layer * self._masks.opacity(self._measured, Fraction(0), size, options)
         dreamed = pixels if layer is None else laid_on(pixels, layer, strength)
         if options.view != "dream":
             whole = Frame(pixels, Fraction(0), self._index)

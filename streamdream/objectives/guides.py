@@ -15,7 +15,8 @@ from torch import Tensor
 from streamdream.backbone import Backbone
 from streamdream.frame import Frame, Image, Size, eight_bits, on_black, to_image
 from streamdream.sources import VideoSource
-from streamdream.style.paintings import fitted, painting
+from streamdream.stills import painting
+from streamdream.style.paintings import fitted
 
 KEPT = 24  # features of a guide at a size; each at most MOST numbers for every channel
 MOST = 1024  # features of a guide that are compared; more see no more in it

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from streamdream.frame import Image, Mask, Pixels, Resized, composite, interleaved, white
 from streamdream.options import Look
-from streamdream.style.paintings import mask_of
+from streamdream.stills import mask_of
 
 LUMINANCE = 0.2126, 0.7152, 0.0722  # of red, green and blue, BT.709
 

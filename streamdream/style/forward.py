@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -30,7 +33,9 @@ from streamdream.frame import (
     resize,
 )
 from streamdream.options import SMALLEST, Look
-from streamdream.pipeline import Carried, Picture
+from streamdream.pipeline import Begin, Carried, Picture
+from streamdream.polish.shown import shown
+from streamdream.processors import alone, using
 from streamdream.style.colours import dreamed_on, painted_on
 
 SHORTER = 15  # the mean's time constant is so much shorter than `memory`: 0.2 s of 3 s
@@ -41,12 +46,28 @@ APART = 0.1  # between two blurred paintings, of 1; beyond, they show different 
 SOME = 1e-5  # of contrast squared; less is nothing
 MOST = 4096  # px; a frame is not painted larger than that either way
 SHORTEST = 1e-3  # s
+AT_ONCE = 4  # frames in the making: as many as are read ahead
+LARGE = 1280 * 720  # px; larger ones would take too much memory side by side
 FAINT = 0.05  # trust below which nothing is carried
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A painting that is being made, by these options."""
+
+    options: Look
+    painting: Future[Image]
 
 
 @runtime_checkable
 class Painter(Protocol):
-    """Paints a frame in one pass."""
+    """Paints a frame in one pass.
+
+    `reads_carried`: what it paints depends on what was carried; else on the frame alone.
+    """
+
+    @property
+    def reads_carried(self) -> bool: ...
 
     def __call__(self, image: Image, carried: Image, trust: Mask, options: Look) -> Image:
         """The painting (3, h, w) of an image, in [0, 1].
@@ -70,6 +91,8 @@ class Forward:
         A painter that holds its paintings still by itself does not need `steady`.
         """
         self.painter, self.replaces, self._steady = painter, replaces, steady
+        self._begun: dict[int, Begun] = {}
+        self._together: int | None = None  # processors for what was not begun
 
     def takes_part(self, options: Look) -> bool:
         """Always."""
@@ -85,7 +108,12 @@ class Forward:
         kept = trust
         if carried.trust is not None and not self._steady:
             kept = trust * math.exp(-carried.elapsed / max(options.memory, SHORTEST))
-        result = self._painted(image, before, kept, options)
+        begun = self._begun.pop(index, None)
+        if begun is not None and begun.options == options:
+            result = begun.painting.result()
+        else:
+            with nullcontext() if self._together is None else using(self._together):
+                result = self._painted(image, before, kept, options)
         if carried.trust is not None and self._steady and options.memory > 0:
             # At the rims of what is trusted the delta is fainter: there must be no source in it.
             last = image + carried.delta / trust.clamp_min(FAINT)
@@ -97,6 +125,36 @@ class Forward:
         """What was carried, as it is: nothing is chosen for a scene."""
         return carried
 
+    @contextmanager
+    def beginning(self, device: torch.device | str) -> Iterator[Begin | None]:
+        """While this is open, what begins to paint a frame; see `pipeline.Early`.
+
+        Frames that do not wait for each other are painted side by side. That takes less time than
+        the same processors working together at one: those would wait for each other all the time.
+        """
+        threads = torch.get_num_threads()
+        if threads < 2 or self.painter.reads_carried or torch.device(device).type != "cpu":
+            yield None
+            return
+        workers = min(threads, AT_ONCE)
+        with alone(workers, threads // workers) as pool, using(1):
+
+            def begin(image: Image, options: Look, index: int) -> None:
+                if image[0].numel() <= LARGE:
+                    self._begun[index] = Begun(options, pool.submit(self._alone, image, options))
+
+            self._together = threads
+            try:
+                yield begin
+            finally:
+                self._begun.clear()
+                self._together = None
+
+    @torch.no_grad()
+    def _alone(self, image: Image, options: Look) -> Image:
+        """What is painted of an image to which nothing is carried."""
+        return self._painted(image, image, torch.zeros_like(image[:1]), options)
+
     def response(self, image: Image, result: Image, options: Look, carried: Carried) -> None:
         """None: the contrast of each new painting holds the strength, not a governor."""
 
@@ -104,7 +162,7 @@ class Forward:
         """Full-size pixels (H, W, 3) with the painting `image + delta` on them."""
         if self.replaces:
             return painted_on(pixels, image, delta, options)
-        return dreamed_on(pixels, delta, options)
+        return dreamed_on(pixels, shown(image, delta, options, options.strength), options)
 
     def _painted(self, image: Image, before: Image, trust: Mask, options: Look) -> Image:
         """What is painted, with strokes of `style_scale`: at another size, then resized."""

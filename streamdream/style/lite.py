@@ -20,6 +20,8 @@ from streamdream.errors import ModelError, words
 from streamdream.frame import Image, Mask, interleaved, resize
 from streamdream.models import weighed
 from streamdream.options import Look
+from streamdream.stills import painting
+from streamdream.style.convolutions import Doubling, Narrow, laid, mirrored, normed
 from streamdream.style.lite_files import (
     NUMBERED,
     PREDICT,
@@ -30,7 +32,7 @@ from streamdream.style.lite_files import (
     read,
 )
 from streamdream.style.named import LITE, named
-from streamdream.style.paintings import mixed, painting
+from streamdream.style.paintings import mixed
 
 __all__ = ["Lite", "Predictor", "check_installed", "load"]
 
@@ -54,18 +56,24 @@ class Layer:
     gain: tuple[Tensor, Tensor] | None = None
     shift: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, x: Tensor, style: Vector, stride: int = 1) -> Tensor:
-        """What it makes of x (1, i, h, w), mirrored at its edges."""
-        margin = self.weight.shape[-1] // 2
-        x = F.pad(x, (margin,) * 4, mode="reflect")
-        x = F.conv2d(x, self.weight, self.bias, stride)
+    def __call__(
+        self, x: Tensor, style: Vector, stride: int = 1, rectified: bool = False
+    ) -> Tensor:
+        """What it makes of x (1, i, h, w), mirrored at its edges.
+
+        `rectified`: of x without what is below 0.
+        """
+        x = mirrored(x, self.weight.shape[-1] // 2, rectified)
+        return self.styled(F.conv2d(x, self.weight, self.bias, stride), style)
+
+    def styled(self, x: Tensor, style: Vector) -> Tensor:
+        """What came out of its convolution, (1, o, h, w), as the style wants it."""
         if self.gain is None or self.shift is None:
             return x
         gain, shift = (
             (matrix @ style + more).to(x.dtype) for matrix, more in (self.gain, self.shift)
         )
-        # As many groups as channels: the same as instance_norm, and faster on CPUs.
-        return F.group_norm(x, x.shape[1], gain, shift, 1e-5)
+        return normed(x, gain, shift)
 
 
 class Transformer:
@@ -75,6 +83,9 @@ class Transformer:
         """Of layers named contract.0 to 2, residual.0.0, .1, residual.1.0 ..., expand.0 to 2."""
         self.layers = layers
         self.blocks = sum(name.startswith("residual") for name in layers) // 2
+        enlarging = (layers[f"expand.{i}"] for i in range(2))
+        self._enlarging = [(layer, Doubling(layer.weight, layer.bias)) for layer in enlarging]
+        self._last = Narrow(layers["expand.2"].weight, layers["expand.2"].bias, GRID)
 
     @torch.no_grad()
     def __call__(self, image: Image, style: Vector) -> Image:
@@ -85,14 +96,16 @@ class Transformer:
         x = F.pad(image[None], (0, -w % GRID, 0, -h % GRID), mode="reflect")
         x = x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
         for i, stride in enumerate((1, 2, 2)):
-            x = self.layers[f"contract.{i}"](x, style, stride).relu_()
+            x = self.layers[f"contract.{i}"](x, style, stride, rectified=i > 0)
+        x = x.relu_()
         for i in range(self.blocks):
-            inner = self.layers[f"residual.{i}.0"](x, style).relu_()
-            x = x + self.layers[f"residual.{i}.1"](inner, style)
-        for i in range(2):
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = self.layers[f"expand.{i}"](x, style).relu_()
-        return self.layers["expand.2"](x, style)[0, :, :h, :w].float().sigmoid()
+            inner = self.layers[f"residual.{i}.0"](x, style)
+            x = self.layers[f"residual.{i}.1"](inner, style, rectified=True).add_(x)
+        for i, (layer, doubled) in enumerate(self._enlarging):
+            x = layer.styled(doubled(x, rectified=i > 0), style)
+        last = self.layers["expand.2"]
+        x = self._last(mirrored(x, last.weight.shape[-1] // 2, rectified=True))
+        return last.styled(x, style)[0, :, :h, :w].float().sigmoid()
 
 
 class Predictor:
@@ -131,6 +144,8 @@ class Lite:
     A `style_weight` below 1 leaves more of the picture as it is; above 1 the change that the
     painting is gets larger.
     """
+
+    reads_carried = False
 
     def __init__(
         self,
@@ -203,7 +218,7 @@ def _numbered(device: torch.device, precision: torch.dtype) -> dict[str, Layer]:
     nothing = torch.zeros((), device=device)
     return {
         name[:-2].replace("res.", "residual."): Layer(
-            _laid(weight, precision),
+            laid(weight.to(precision)),
             gain=(found[f"{name[:-2]}.norm.gamma"].T, nothing),
             shift=(found[f"{name[:-2]}.norm.beta"].T, nothing),
         )
@@ -222,7 +237,7 @@ def _any(device: torch.device, precision: torch.dtype) -> dict[str, Layer]:
 
     layers = {
         f"contract.{i}": Layer(
-            _laid(found[f"transformer/contract/conv{i + 1}/weights_dequant"], precision),
+            laid(found[f"transformer/contract/conv{i + 1}/weights_dequant"].to(precision)),
             found[f"transformer/contract/conv{i + 1}/Conv2D_bias_dequant"].to(precision),
         )
         for i in range(3)
@@ -232,10 +247,6 @@ def _any(device: torch.device, precision: torch.dtype) -> dict[str, Layer]:
         for j in range(2):
             paths[f"residual.{i}.{j}"] = f"residual/residual{i + 1}/conv{j + 1}"
     for name, path in paths.items():
-        weight = _laid(found[f"transformer/{path}/weights_dequant"], precision)
+        weight = laid(found[f"transformer/{path}/weights_dequant"].to(precision))
         layers[name] = Layer(weight, None, styled(path, "Conv_1"), styled(path, "Conv"))
     return layers
-
-
-def _laid(weight: Tensor, precision: torch.dtype) -> Tensor:
-    return weight.to(precision).contiguous(memory_format=torch.channels_last)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from streamdream.errors import ModelError, SinkError, words
 from streamdream.style.cards import Kind, NetworkCard, damaged, read_card
+from streamdream.style.convolutions import Doubling, Narrow, mirrored, normed
 
-__all__ = ["Network", "NetworkCard", "load_network", "read_card", "save_network"]
+__all__ = ["Network", "NetworkCard", "Swift", "load_network", "read_card", "save_network"]
 
 Pictures = Float[Tensor, "1 3 h w"]
 Trust = Float[Tensor, "1 1 h w"]
@@ -101,19 +102,26 @@ class Network(nn.Module):
         `carried` is the last result warped to now. Where `trust` is 0 it does not matter.
         """
         h, w = image.shape[-2:]
-        change = trust * (carried - image)
-        read = torch.cat([image * 2 - 1, change * 2, trust], 1)
-        read = F.pad(read, (0, -w % GRID, 0, -h % GRID), mode="reflect")
-        x = read.to(self.enter.scale.dtype, memory_format=torch.channels_last)
-        x = F.relu(self.enter(x))
+        x = F.relu(self.enter(self._read(image, carried, trust)))
         x = F.relu(self.quarter(F.relu(self.halve(x))))
         x = self.blocks(x)
         x = F.relu(self.widen(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         x = F.relu(self.finish(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-        x = self.leave(x)[..., :h, :w].float()
+        return self._laid_on(image, carried, trust, self.leave(x)[..., :h, :w].float())
+
+    def _laid_on(self, image: Pictures, carried: Pictures, trust: Trust, x: Tensor) -> Pictures:
+        """The result of what the last layer gives (1, 4, h, w): a painting, and what is kept."""
         painted = self._paint(image, x[:, :3])
         kept = trust * (MOST_KEPT * torch.sigmoid(x[:, 3:]))
         return painted + kept * (carried - painted)
+
+    def _read(self, image: Pictures, carried: Pictures, trust: Trust) -> Tensor:
+        """What the first layer reads (1, 7, h, w), h and w multiples of GRID."""
+        h, w = image.shape[-2:]
+        change = trust * (carried - image)
+        read = torch.cat([image * 2 - 1, change * 2, trust], 1)
+        read = F.pad(read, (0, -w % GRID, 0, -h % GRID), mode="reflect")
+        return read.to(self.enter.scale.dtype, memory_format=torch.channels_last)
 
     def _paint(self, image: Pictures, x: Tensor) -> Pictures:
         if self.kind == "dream":
@@ -124,6 +132,42 @@ class Network(nn.Module):
             return (image + DREAMS_UP_TO * change).clamp(0, 1)
         # Begun on the image it would take ten times as long to paint over all of it.
         return torch.sigmoid(x)
+
+
+class Swift:
+    """A network that is not trained any more: the same numbers, apart from rounding, sooner."""
+
+    def __init__(self, network: Network) -> None:
+        """Take over a network, whose weights may not change from now on."""
+        self.network, self.kind = network, network.kind
+        leave = network.leave.inner
+        self._widen, self._finish = (
+            Doubling(layer.convolution.inner.weight, layer.convolution.inner.bias)
+            for layer in (network.widen, network.finish)
+        )
+        self._leave = Narrow(leave.weight, leave.bias, across=2)
+
+    @torch.no_grad()
+    def __call__(self, image: Pictures, carried: Pictures, trust: Trust) -> Pictures:
+        """As Network's."""
+        net = self.network
+        h, w = image.shape[-2:]
+        x = _passed(net._read(image, carried, trust), net.enter, rectified=False)
+        x = _passed(_passed(x, net.halve, 2), net.quarter, 2).relu_()
+        for block in net.blocks:
+            assert isinstance(block, Residual)
+            inner = _passed(x, block.first, rectified=False)
+            x = _passed(inner, block.second).add_(x)
+        x = normed(self._widen(x), net.widen.scale, net.widen.shift)
+        x = normed(self._finish(x, rectified=True), net.finish.scale, net.finish.shift)
+        x = self._leave(mirrored(x, 1, rectified=True))[..., :h, :w].float()
+        return net._laid_on(image, carried, trust, x)
+
+
+def _passed(x: Tensor, layer: Layer, stride: int = 1, rectified: bool = True) -> Tensor:
+    inner = layer.convolution.inner
+    x = mirrored(x, layer.convolution.margin, rectified)
+    return normed(F.conv2d(x, inner.weight, inner.bias, stride), layer.scale, layer.shift)
 
 
 def load_network(

@@ -22,6 +22,7 @@ from streamdream.frame import Image, Mask, Pixels, Resized, Size, resize
 from streamdream.models import weighed
 from streamdream.options import SMALLEST, Look
 from streamdream.pipeline import Carried, Picture
+from streamdream.stills import mask_of, painting
 from streamdream.style.colours import painted_on
 from streamdream.style.losses import (
     CONTENT_LAYERS,
@@ -34,7 +35,7 @@ from streamdream.style.losses import (
     total_variation,
 )
 from streamdream.style.named import named
-from streamdream.style.paintings import fitted, mask_of, painting
+from streamdream.style.paintings import fitted
 
 STYLE, VARIATION, TEMPORAL = 20.0, 20.0, 200.0  # weights beside that of the content, which is 1
 USUAL_MEMORY = 3.0  # s, at which the temporal loss has that weight

@@ -13,7 +13,7 @@ from streamdream.frame import Image, Mask
 from streamdream.models import weighed
 from streamdream.options import Look
 from streamdream.style.named import named
-from streamdream.style.network import Network, load_network
+from streamdream.style.network import Swift, load_network
 from streamdream.style.paintings import mixed
 
 SHIPPED: dict[str, str] = {
@@ -27,10 +27,12 @@ SHIPPED: dict[str, str] = {
 class Trained:
     """A painter with any number of trained networks, each loaded when it is first named."""
 
+    reads_carried = True
+
     def __init__(self, device: torch.device, precision: torch.dtype, names: Sequence[str]) -> None:
         """Load the networks of these names; raises ModelError as `load_network` does."""
         self._device, self._precision = device, precision
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[str, Swift] = {}
         for name in names:
             self._network(name)
         self.kind = self._network(names[0]).kind
@@ -39,16 +41,16 @@ class Trained:
         """The next result (3, h, w); of several networks the mean by weight, or by mask."""
         given = image[None], carried[None], trust[None]
         names, weights = weighed(options.style)
-        with torch.no_grad():
-            painted = [self._network(name)(*given)[0] for name in names]
+        painted = [self._network(name)(*given)[0] for name in names]
         found = mixed(painted, weights, options)
         return (image + (found - image) * options.style_weight).clamp(0, 1)
 
-    def _network(self, name: str) -> Network:
+    def _network(self, name: str) -> Swift:
         if name not in self._networks:
             if name in SHIPPED:
                 check(_path(name), SHIPPED[name])
-            self._networks[name] = load_network(_path(name), self._device, self._precision)
+            network = load_network(_path(name), self._device, self._precision)
+            self._networks[name] = Swift(network)
         return self._networks[name]
 
 

@@ -16,8 +16,8 @@ from streamdream.errors import ModelError, OptionError
 from streamdream.frame import Image, resize, to_pixels, work_size
 from streamdream.run import choose_device
 from streamdream.sinks import Stopped
+from streamdream.stills import painting as read
 from streamdream.style.network import NetworkCard, save_network, write_whole
-from streamdream.style.paintings import painting as read
 from streamdream.train.checkpoint import Progress
 from streamdream.train.data import Moment, Pictures, file_hash
 from streamdream.train.objectives import DreamObjective, Objective, StyleObjective

@@ -40,7 +40,7 @@ def read(path: Path) -> Weights:
         raise ModelError(path, f"cannot be read ({words(fault)})") from None
     except UnpicklingError as fault:
         told = "holds more than weights, and code in files is not run"
-        unsafe = "weights_only" in str(fault) or "Unsupported global" in str(fault)
+        unsafe = "GLOBAL" in str(fault)
         cure = "save the network's state_dict(), best as .safetensors"
         raise ModelError(path, told if unsafe else "holds no weights", cure) from None
     except Exception as fault:  # a damaged file shows in many ways

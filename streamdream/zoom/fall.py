@@ -14,7 +14,9 @@ frame hands to the next is the `Canvas` alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -26,12 +28,14 @@ from torch import Tensor
 
 from streamdream.errors import ModelError
 from streamdream.frame import Frame, Image, Size, interleaved, planes, resize, to_pixels, work_size
+from streamdream.masks.masking import Masks
+from streamdream.noises import noise
 from streamdream.pipeline import Carried, Effect, Picture, Watch
+from streamdream.polish.shown import shown
 from streamdream.zoom.arrivals import Arrival
 from streamdream.zoom.balance import Tone, balanced
 from streamdream.zoom.camera import Matrix, growth, inside, places, resampled
 from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import noise
 
 PACE = 25  # pictures a second that step sizes are meant for
 FRESH = 0.45  # of the shapes beyond the edges that are noise
@@ -127,13 +131,25 @@ class Plan:
 
 
 def fall(
-    start: Image, plan: Plan, effect: Effect, watch: Watch | None = None
+    start: Image,
+    plan: Plan,
+    effect: Effect,
+    watch: Watch | None = None,
+    masks: Masks | None = None,
 ) -> Generator[Frame, None, None]:
     """Fall from a picture (3, h, w) into its dream: the frames of a movie, one by one.
 
     `watch` is called with the frame (as it was before the dream) and the unfinished picture
-    after every step. Raises ModelError where a dream is not finite.
+    after every step. `masks` say where it dreams; elsewhere the camera only moves. They are closed
+    in the end. Raises ModelError where a dream is not finite.
     """
+    with closing(masks) if masks is not None else nullcontext():
+        yield from _fallen(start, plan, effect, watch, masks)
+
+
+def _fallen(
+    start: Image, plan: Plan, effect: Effect, watch: Watch | None, masks: Masks | None
+) -> Generator[Frame, None, None]:
     first = plan.looks(0)
     canvas = Canvas.of(start, (first.seed, seeded(-plan.lead)))
     arrivals, tone = list(plan.arrivals), Tone.of(start).lively()
@@ -147,7 +163,8 @@ def fall(
                 image = arrival.laid_under(image, index, plan.steps)
                 goal = goal.towards(arrival.tone, arrival.share(index))
             image = balanced(image, goal, float(plan.interval))
-            canvas = _dreamed(replace(canvas, image=image), look, effect, plan, index, watch)
+            canvas = replace(canvas, image=image)
+            canvas = _dreamed(canvas, look, effect, plan, index, watch, masks)
         if index == 0 and plan.home is not None:
             arrivals.append(Arrival(canvas.image, *plan.home))
         if index >= 0:
@@ -161,26 +178,33 @@ def _dreamed(
     plan: Plan,
     index: int,
     watch: Watch | None,
+    masks: Masks | None,
 ) -> Canvas:
     # What is done in a second is the same at any rate.
     size = look.step_size * look.strength * float(PACE * plan.interval)
     image = canvas.image
     if size == 0 or look.steps == 0:
         return canvas
-    now = look.model_copy(update={"step_size": size})
+    grain = look.noise * math.sqrt(plan.interval)
+    now = look.model_copy(update={"step_size": size, "noise": grain})
     full: Size = image.shape[-2], image.shape[-1]
     small = resize(image, work_size(full, look.work_size)).clamp(0, 1)
     picture: Picture = small.clone
-    shown = None if watch is None else _frame(image, index, plan)
+    before = None if watch is None else _frame(image, index, plan)
     carried = replace(_nothing(small), time=index * plan.interval, chosen=canvas.chosen)
     carried = effect.prepared(small, carried, now)
     for picture in effect(small, carried, now, seeded(index)):
-        if watch is not None and shown is not None:
-            watch(shown, partial(_enlarged, image, small, picture))
-    dreamed = _enlarged(image, small, picture)
+        if watch is not None and before is not None:
+            watch(before, partial(_enlarged, image, small, picture, look))
+    dreamed = _enlarged(image, small, picture, look)
     if not torch.isfinite(dreamed).all():
         cure = "use --precision fp32 or a smaller --step-size"
         raise ModelError("dream", f"frame {index} came out as no numbers", cure)
+    if masks is not None:
+        time = max(index, 0) * plan.interval
+        measured = masks.measured(small, None, time, None, look)
+        opacity = planes(masks.opacity(measured, time, full, look), image.device)
+        dreamed = image + (dreamed - image) * opacity
     return replace(canvas, image=dreamed, chosen=carried.chosen)
 
 
@@ -189,11 +213,13 @@ def seeded(index: int) -> int:
     return index if index >= 0 else 2**40 - index
 
 
-def _enlarged(image: Image, small: Image, picture: Picture) -> Image:
-    """The dream of a `small` copy, as a change of the picture (3, h, w) itself."""
+def _enlarged(image: Image, small: Image, picture: Picture, look: ZoomOptions) -> Image:
+    """The dream of a `small` copy, as a change of the picture (3, h, w) itself, as it is shown."""
+    result = picture()
     if small.shape == image.shape:
-        return picture()
-    return (image + resize(picture() - small, (image.shape[-2], image.shape[-1]))).clamp(0, 1)
+        return (small + shown(small, result - small, look)).clamp(0, 1) if look.alters else result
+    change = shown(small, result - small, look)
+    return (image + resize(change, (image.shape[-2], image.shape[-1]))).clamp(0, 1)
 
 
 def _nothing(image: Image) -> Carried:

@@ -23,7 +23,9 @@ from streamdream.errors import OptionError
 from streamdream.files import check_size, check_target
 from streamdream.frame import Frame, Image, Size, planes
 from streamdream.info import Counts, VideoInfo
+from streamdream.masks.masking import Masks
 from streamdream.models import card
+from streamdream.noises import noise
 from streamdream.objectives.named import check_guides
 from streamdream.ping_pong import there_and_back
 from streamdream.pipeline import Picture
@@ -49,7 +51,7 @@ from streamdream.zoom.camera import Matrix, Rates, similarity, step
 from streamdream.zoom.fall import Plan, fall
 from streamdream.zoom.named import NAMES, files_read
 from streamdream.zoom.options import ZoomOptions
-from streamdream.zoom.starts import noise, picture
+from streamdream.zoom.starts import picture
 
 MOST = 540, 960  # lines and columns, unless a size is given
 LENGTH = Fraction(20)  # s
@@ -113,6 +115,7 @@ def _made(
         listener.notice(BACKWARDS)
     for notice in song_notices(options.audio, target, info):
         listener.notice(notice)
+    masks = Masks.of(options)
     how = backbone.PRECISIONS[precision], options.weights, options.store
     network = backbone.load(options.model, device, *how)
     outcome = Outcome(0, 0.0, target, True, Counts())
@@ -124,7 +127,7 @@ def _made(
         sink.watch(frame, shown)
         listener.step(outcome.led + outcome.frames, outcome.counts)
 
-    frames = fall(start.image.to(device), plan, Dream(network), watch)
+    frames = fall(start.image.to(device), plan, Dream(network), watch, masks)
     if options.ping_pong:
         folder = None if target in (None, STDOUT) else target.absolute().parent
         frames = there_and_back(frames, plan.interval, folder)

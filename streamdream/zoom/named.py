@@ -7,10 +7,11 @@ from pathlib import Path
 
 from streamdream.errors import SourceError
 from streamdream.inputs import check_file, locate
+from streamdream.masks.options import mask_files
 from streamdream.objectives.named import check_guides, guide_files
+from streamdream.polish.options import NOISES
 from streamdream.zoom.options import ZoomOptions
 
-NOISES = ("gaussian", "uniform", "salt-and-pepper", "pink", "band-limited")
 NAMES = ("noise", *NOISES)
 
 
@@ -21,7 +22,7 @@ def files_read(source: str, options: ZoomOptions) -> list[Path]:
         check_file(options.audio)
         found.append(options.audio)
     check_guides(options)
-    return [*found, *guide_files(options)]
+    return [*found, *guide_files(options), *mask_files(options)]
 
 
 def _files_of(text: str) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Group, Parameter
 from pydantic import BeforeValidator, Field
 
+from streamdream.masks.parts import FOLLOWING
 from streamdream.options import DREAM, Written
 from streamdream.values import AS_WRITTEN, HIDDEN, Rate, Size, Time, moves
 
@@ -167,6 +168,7 @@ class ZoomOptions(Written):
     flow: Annotated[Literal["none"], HIDDEN] = "none"  # type: ignore[assignment]
     quality: Annotated[Literal["standard"], HIDDEN] = "standard"  # type: ignore[assignment]
     recall: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
+    fourier: Annotated[Literal[False], HIDDEN] = False  # type: ignore[assignment]
     style: Annotated[tuple[()], HIDDEN] = ()
     style_method: Annotated[Literal["auto"], HIDDEN] = "auto"  # type: ignore[assignment]
     style_weight: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
@@ -178,7 +180,14 @@ class ZoomOptions(Written):
     style_optimiser: Annotated[Literal["adam"], HIDDEN] = "adam"  # type: ignore[assignment]
     dream_mix: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
 
+    mask_smooth: Annotated[float, HIDDEN] = Field(default=0.0, ge=0, le=0)
+
     def _check_together(self) -> None:
+        for part in self.mask_parts:
+            if part.kind in FOLLOWING:
+                raise ValueError(
+                    f"--mask {part.text} is for videos; a zoom movie only has a camera"
+                )
         super()._check_together()
         if self.layers_walk and self.layers:
             raise ValueError("--layers-walk and --layers exclude each other")

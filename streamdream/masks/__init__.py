@@ -1,0 +1,1 @@
+"""Where a picture is redrawn, and where its source stays as it is."""
