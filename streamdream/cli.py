@@ -21,6 +21,8 @@ from pydantic import ValidationError
 
 from streamdream import options as opts
 from streamdream import settings
+from streamdream.atlas.commands import atlas
+from streamdream.batch.commands import batch
 from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report, say, span
 from streamdream.errors import INTERRUPTED, Error, OptionError
@@ -49,7 +51,9 @@ app = App(
 )
 app.command(zoom)
 app.command(train)
+app.command(atlas)
 app.command(live)
+app.command(batch)
 app.command(scenes)
 app.command(models)
 app.command(cameras)
@@ -180,6 +184,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 1
 
 
+MISSING = {  # arguments that are not options
+    "input": "no video or picture is named; see streamdream",
+    "inputs": "no file or folder is named; see streamdream batch",
+    "start": "no picture or noise is named; see streamdream zoom",
+}
+
+
 def _argument_error(fault: CycloptsError) -> str:
     cause: BaseException | None = fault
     while cause is not None:
@@ -193,17 +204,9 @@ def _argument_error(fault: CycloptsError) -> str:
         return (
             f"{' '.join(fault.unused_tokens or [])}: only one input is taken; write to it with -o"
         )
-    if (
-        isinstance(fault, MissingArgumentError)
-        and fault.argument
-        and "input" in fault.argument.names
-    ):
-        return "input: no video or picture is named; see streamdream --help"
-    if (
-        isinstance(fault, MissingArgumentError)
-        and fault.argument
-        and "start" in fault.argument.names
-    ):
-        return "start: no picture or noise is named; see streamdream zoom --help"
+    if isinstance(fault, MissingArgumentError) and fault.argument:
+        for name, told in MISSING.items():
+            if name in fault.argument.names:
+                return f"{name}: {told} --help"
     text = " ".join(str(fault).split())
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; see streamdream --help"

@@ -34,8 +34,12 @@ class Display:
     Without a terminal only notices are printed.
     """
 
-    def __init__(self, writes_a_file: bool) -> None:
-        """Look whether a person is watching; only a file needs an orderly end."""
+    def __init__(self, writes_a_file: bool, unit: str = "frame") -> None:
+        """Look whether a person is watching; only a file needs an orderly end.
+
+        A `unit` is what is counted.
+        """
+        self._unit = unit
         self._orderly = writes_a_file
         self._handlers: dict[int, Any] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -82,7 +86,7 @@ class Display:
         """Frames begin: from here on Ctrl-C ends the run in good order."""
         self._total = info.frames
         self._progress.update(
-            self._task, total=info.frames, description="dreaming", speed="first frame"
+            self._task, total=info.frames, description="dreaming", speed=f"first {self._unit}"
         )
         if not self._orderly:
             return
@@ -101,14 +105,15 @@ class Display:
         each = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
         speed = ""
         if each > 0:
-            speed = f"{1 / each:.1f} fps" if each < 2 else f"{each:.1f} s a frame"
+            often = f"{1 / each:.1f} " + ("fps" if self._unit == "frame" else "a second")
+            speed = often if each < 2 else f"{each:.1f} s a {self._unit}"
         self._progress.update(self._task, completed=frames, speed=speed, skipped=_troubles(counts))
         # The first frame takes many more steps than the others, so it does not count.
         if frames == ESTIMATE_AFTER and self._total is not None:
             left = each * (self._total - frames)
             if left > LONG:
                 self.notice(
-                    f"{self._total} frames, {each:.2f} s each: about {span(left)}; "
+                    f"{self._total} {self._unit}s, {each:.2f} s each: about {span(left)}; "
                     "Ctrl-C keeps what is done"
                 )
 

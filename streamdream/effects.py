@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 
 import torch
 
@@ -13,6 +16,7 @@ from streamdream.options import Look
 from streamdream.pipeline import Effect
 from streamdream.polish.options import NOISES, SHOWN
 from streamdream.style.named import Named, styles_of
+from streamdream.zoo.store import Store
 
 OPTIMISER = "vgg19"  # whose features tell styles apart best
 
@@ -26,25 +30,61 @@ def precision_of(options: Look, device: torch.device) -> str:
     return backbone.choose_precision(options.precision, name, device)
 
 
-def effects_of(options: Look, device: torch.device) -> tuple[Effect, ...]:
-    """The effects, loaded, in the order in which they redraw a frame.
+Load = Callable[
+    [str, torch.device, torch.dtype, Path | None, Store | None], backbone.Backbone
+]  # as backbone.load
 
-    Raises ModelError where a network or its weights are missing or wrong, and SourceError where
-    a style cannot be read.
+_kept: ContextVar[dict[tuple[str, str], tuple[Effect, ...]] | None]
+_kept = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept() -> Generator[None, None, None]:
+    """Within it, runs of the same look get the same effects: networks are loaded once.
+
+    Effects remember nothing of what they redrew, so results are as those of single runs.
     """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def effects_of(
+    options: Look, device: torch.device, load: Load = backbone.load
+) -> tuple[Effect, ...]:
+    """The effects, loaded by `load`, in the order in which they redraw a frame.
+
+    They are for one thread; networks can be shared. Raises ModelError where a network or its
+    weights are missing or wrong, and SourceError where a style cannot be read.
+    """
+    there = _kept.get()
+    if there is None:
+        return _loaded(options, device, load)
+    look = options.as_comment(), str(device)
+    if look not in there:
+        there.clear()
+        there[look] = _loaded(options, device, load)
+    return there[look]
+
+
+def _loaded(options: Look, device: torch.device, load: Load) -> tuple[Effect, ...]:
     keep_freed()
     precision = backbone.PRECISIONS[precision_of(options, device)]
     styles = styles_of(options)
     if not styles:
-        return (Dream(_dreaming(options, device, precision)),)
-    painter = _painter(styles, options, device, precision)
+        return (Dream(_dreaming(options, device, precision, load)),)
+    painter = _painter(styles, options, device, precision, load)
     if not options.dreams:
         return (painter,)
-    return painter, Dream(_dreaming(options, device, precision), mixed=True)
+    return painter, Dream(_dreaming(options, device, precision, load), mixed=True)
 
 
-def _dreaming(options: Look, device: torch.device, precision: torch.dtype) -> backbone.Backbone:
-    return backbone.load(options.model, device, precision, options.weights, options.store)
+def _dreaming(
+    options: Look, device: torch.device, precision: torch.dtype, load: Load
+) -> backbone.Backbone:
+    return load(options.model, device, precision, options.weights, options.store)
 
 
 def idle(effects: Iterable[Effect], options: Look) -> Iterator[str]:
@@ -69,13 +109,17 @@ def _optimises(styles: tuple[Named, ...], options: Look) -> bool:
 
 
 def _painter(
-    styles: tuple[Named, ...], options: Look, device: torch.device, precision: torch.dtype
+    styles: tuple[Named, ...],
+    options: Look,
+    device: torch.device,
+    precision: torch.dtype,
+    load: Load,
 ) -> Effect:
     # Each brings in libraries that the others do without.
     if _optimises(styles, options):
         from streamdream.style.optimised import Optimised
 
-        return Optimised(backbone.load(OPTIMISER, device, precision))
+        return Optimised(load(OPTIMISER, device, precision, None, None))
     from streamdream.style.forward import Forward
 
     if styles[0].kind == "network":
@@ -84,6 +128,6 @@ def _painter(
         trained = Trained(device, precision, [style.name for style in styles])
         # A dream that was trained holds still only half: it would rather be a better one.
         return Forward(trained, trained.kind == "style", steady=trained.kind == "dream")
-    from streamdream.style.lite import load
+    from streamdream.style import lite
 
-    return Forward(load(styles[0].kind, device, precision))
+    return Forward(lite.load(styles[0].kind, device, precision))

@@ -67,16 +67,22 @@ def check_size(path: Path, most: int | None, moving: bool = True) -> None:
         raise OptionError(f"--max-size {most}", reason, cure)
 
 
-def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
+def check_target(
+    path: Path,
+    sources: Sequence[Path] = (),
+    overwrite: bool = False,
+    endings: Sequence[str] = (),
+) -> None:
     """Raise SinkError if nothing can or should be written at `path`.
 
-    Looks at the ending, the folder, files already there, and that the input is not the output.
+    Looks at the ending (`endings` are those that can be written, none stands for those of
+    videos and pictures), the folder, files already there, and that the input is not the output.
     """
     if path == STDOUT:
         if sys.stdout is not None and sys.stdout.isatty():
             raise SinkError("standard output", "is a terminal", "pipe it into a program or a file")
         return
-    _check_name(path)
+    _check_name(path, endings or list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS])))
     check_folder(path)
     parts = [part_of(path)]
     if path.suffix.lower() in ANIMATIONS:
@@ -98,11 +104,10 @@ def check_target(path: Path, sources: Sequence[Path] = (), overwrite: bool = Fal
             raise SinkError(part, told, "move it away, or give --overwrite")
 
 
-def _check_name(path: Path) -> None:
+def _check_name(path: Path, known: Sequence[str]) -> None:
     with suppress(OSError):
         if path.is_dir():
             raise SinkError(path, "is a folder", "name a file in it")
-    known = list(dict.fromkeys([*CONTAINERS, *PICTURE_FORMATS, *ANIMATIONS]))
     if path.suffix.lower() not in known:
         ending = f"files of kind {path.suffix}" if path.suffix else "files without an ending"
         raise SinkError(path, f"{ending} cannot be written", "use one of " + " ".join(known))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Generator
@@ -13,7 +12,8 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="a browser needs playwright")
 
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from browsing import browser as browser  # noqa: PLC0414 - a fixture
+from playwright.sync_api import Browser, Page, expect
 from served import Served
 
 TOKEN = "correct-horse"
@@ -29,18 +29,6 @@ MOVED = """async () => {
   const after = grab();
   return before.reduce((sum, value, i) => sum + Math.abs(value - after[i]), 0) / before.length;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Generator[Browser]:
-    with sync_playwright() as play:
-        path = shutil.which("chromium") or play.chromium.executable_path
-        try:
-            browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except Error as fault:
-            pytest.skip(f"no Chromium here: {fault}")
-        yield browser
-        browser.close()
 
 
 class Seen:

@@ -1,0 +1,98 @@
+"""The command `atlas`: arguments to options to a page."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from streamdream import options as opts
+from streamdream import settings
+from streamdream.atlas.options import AtlasOptions
+from streamdream.display import Display, say, span
+from streamdream.errors import OptionError, SinkError
+from streamdream.files import PICTURE_FORMATS, check_target, is_row
+from streamdream.inputs import locate
+from streamdream.zoo.commands import provide
+
+if TYPE_CHECKING:
+    from streamdream.atlas.making import Made
+
+PAGES = (".html", ".htm")
+SHEETS = tuple(PICTURE_FORMATS)
+
+
+class AtlasFlags(AtlasOptions):
+    """Options from the command line alone; see `settings.Flags`."""
+
+    def _check_together(self) -> None:
+        """Nothing yet."""
+
+
+def atlas(
+    source: Annotated[
+        str,
+        Parameter(name="input", group=opts.INPUT, help="Picture, or video: its frame at --start."),
+    ],
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            alias="-o",
+            group=opts.INPUT,
+            help="Page to write: html, one file that needs no other. With png, jpg or webp a "
+            "contact sheet.",
+        ),
+    ] = None,
+    preset: settings.Preset = None,
+    config: settings.Config = None,
+    flags: Annotated[AtlasFlags | None, Parameter(name="*")] = None,
+) -> int:
+    """Show what every layer dreams into a picture, each with the command that makes it."""
+    given = locate(source)
+    chosen = settings.chosen(AtlasOptions, flags, preset, config)
+    if output is None and chosen.sheet is None and chosen.features is None:
+        raise OptionError("output", "nothing is to be written", "give -o atlas.html")
+    check_outputs(output, chosen.sheet, given.all_files, chosen.overwrite)
+    if chosen.features is not None:
+        from streamdream.atlas.features import check_maps_folder
+
+        check_maps_folder(chosen.features, chosen.overwrite)
+    provide(chosen)
+    from streamdream.atlas.making import make_atlas
+
+    with Display(writes_a_file=True, unit="picture") as display:
+        made = make_atlas(source, output, chosen, display)
+    return report(made, display)
+
+
+def check_outputs(
+    output: Path | None, sheet: Path | None, sources: Sequence[Path], overwrite: bool
+) -> None:
+    """Raise SinkError if the page, or the sheet, cannot or should not be written."""
+    for path, endings in ((output, PAGES + SHEETS), (sheet, SHEETS)):
+        if path is None:
+            continue
+        if is_row(path):
+            raise SinkError(path, "is for pictures in a row", "a contact sheet is one picture")
+        check_target(path, sources, overwrite, endings)
+    if output is not None and sheet is not None and output.resolve() == sheet.resolve():
+        raise SinkError(sheet, "is the output already", "give the sheet another name")
+
+
+def report(made: Made, display: Display) -> int:
+    """Tell what became of an atlas; the exit code."""
+    files = " and ".join(str(path) for path in made.paths)
+    if not made.complete:
+        kept = f"{files}: {made.pictures} pictures, and can be opened" if made.pictures else ""
+        some = f"{files} holds the maps that were done" if made.paths else "nothing was written"
+        say(f"interrupted: {kept or some}")
+        return 128 + (display.signal or signal.SIGINT)
+    if display.terminal:
+        pictures = f"{made.pictures} pictures in " if made.pictures else ""
+        say(f"{files}: {pictures}{span(made.seconds)}")
+    return 0
