@@ -1,7 +1,8 @@
-"""A crew of workers: shares are handed out to processes, and again if one of them ends before.
+"""A crew of workers: shares are handed out to them, and again if one of them ends before.
 
-It takes shares as they are found, so the first are rendered while the film is still looked
-through. In which order they are done makes no difference: their segments lie in the job's folder.
+Workers are processes of this machine, or of others: see `cluster`. The crew takes shares as they
+are found, so the first are rendered while the film is still looked through. In which order they
+are done makes no difference: their segments lie in the job's folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 import torch
 
@@ -25,7 +26,7 @@ import streamdream
 from streamdream import errors
 from streamdream.errors import ModelError
 from streamdream.jobs.folder import JobFolder
-from streamdream.jobs.messages import Done, Far, Fault, Message, Work
+from streamdream.jobs.messages import Done, Far, Fault, Message, Ready, Unfit, Work
 from streamdream.jobs.rendering import Share, missing
 
 TRIES = 3  # of a share, before it is taken for the share's fault that workers end
@@ -34,13 +35,53 @@ EARLY = 4  # shares that may wait to be handed out
 LEAVE = 10.0  # seconds that a worker may take to end
 
 
+class Hand(Protocol):
+    """A worker, and the share that it has, with how many frames of it are done.
+
+    Only one that is `ready` gets shares. `end` tells how it has ended, once it has.
+    """
+
+    share: Share | None
+    frames: int
+    ready: bool
+    end: str
+
+    def give(self, order: Share) -> None:
+        """Have it render a share; one that has ended will be told by its silence."""
+        ...
+
+    def dismiss(self) -> None:
+        """Give no more orders, whereupon it ends."""
+        ...
+
+    def leave(self) -> None:
+        """See that it has ended."""
+        ...
+
+
+Hear = Callable[[Hand, Message | None], None]  # what a worker says; None: it has ended
+
+
+class Staff(Protocol):
+    """Where workers come from; `flag` is the option by which, `cure` helps where they end."""
+
+    flag: str
+    cure: str
+
+    def hire(self, hear: Hear) -> Hand | None:
+        """One more worker, None if there is no place for it now; raises errors.Error."""
+        ...
+
+
 @dataclass(eq=False)
-class _Hand:
-    """A worker, and the share that it has, with how many frames of it are done."""
+class _Process:
+    """A worker on this machine."""
 
     process: subprocess.Popen[bytes]
     share: Share | None = None
     frames: int = 0
+    ready: bool = True  # what it is given before waits for it
+    end: str = ""
 
     def give(self, order: Work | Share) -> None:
         """Send an order; one that has ended will be told by its silence."""
@@ -62,7 +103,37 @@ class _Hand:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.end = f"a worker ended (exit code {self.process.returncode})"
         cast(IO[bytes], self.process.stdout).close()
+
+
+class Processes:
+    """At most so many workers on this machine."""
+
+    flag = "--workers"
+    cure = "use fewer --workers if memory is short"
+
+    def __init__(self, work: Work, workers: int) -> None:
+        """For this work; none has begun yet."""
+        self._work, self._workers = work, workers
+        self._hired: list[_Process] = []
+
+    def hire(self, hear: Hear) -> Hand | None:
+        """One more, None if all have begun."""
+        if sum(hand.end == "" for hand in self._hired) >= self._workers:
+            return None
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamdream.jobs.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(len(self._hired)),
+            start_new_session=True,  # Ctrl-C is for us, who tell them
+        )
+        hand = _Process(process)
+        self._hired.append(hand)
+        Thread(target=_listen, args=(hand, hear), daemon=True).start()
+        hand.give(self._work)
+        return hand
 
 
 @dataclass(frozen=True)
@@ -77,21 +148,19 @@ class _Found:
 class _Told:
     """What a worker says; None: it has ended."""
 
-    hand: _Hand
+    hand: Hand
     message: Message | None
 
 
 @dataclass
 class Crew:
-    """At most so many workers, and what they have done; a context manager that ends them."""
+    """Workers, and what they have done; a context manager that ends them."""
 
-    work: Work
-    workers: int
+    staff: Staff
     folder: JobFolder
     notice: Callable[[str], None]
     frames: int = 0  # done of the shares handed out so far
-    _hired: int = 0
-    _hands: list[_Hand] = field(default_factory=list)
+    _hands: list[Hand] = field(default_factory=list)
     _heard: Queue[_Found | _Told] = field(default_factory=Queue)
     _waiting: deque[Share] = field(default_factory=deque)
     _tried: Counter[int] = field(default_factory=Counter)
@@ -143,30 +212,28 @@ class Crew:
 
     def _hand_out(self) -> None:
         while self._waiting:
-            free = next((hand for hand in self._hands if hand.share is None), None)
-            if free is None and len(self._hands) < self.workers:
-                free = self._hire()
+            idle = [hand for hand in self._hands if hand.share is None]
+            free = next((hand for hand in idle if hand.ready), None)
             if free is None:
-                return
+                # No more of them begin than there are shares that wait.
+                hired = None
+                if len(idle) < len(self._waiting):
+                    hired = self.staff.hire(lambda hand, told: self._heard.put(_Told(hand, told)))
+                if hired is None:
+                    return
+                self._hands.append(hired)
+                continue
             free.share, free.frames = self._waiting.popleft(), 0
             free.give(free.share)
 
-    def _hire(self) -> _Hand:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamdream.jobs.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(self._hired),
-            start_new_session=True,  # Ctrl-C is for us, who tell them
-        )
-        self._hired += 1
-        hand = _Hand(process)
-        self._hands.append(hand)
-        Thread(target=_listen, args=(hand, self._heard), daemon=True).start()
-        hand.give(self.work)
-        return hand
-
-    def _hear(self, hand: _Hand, message: Message | None) -> None:
+    def _hear(self, hand: Hand, message: Message | None) -> None:
+        if isinstance(message, Ready):
+            hand.ready = True
+            return
+        if isinstance(message, Unfit):
+            hand.ready = False
+            self.notice(message.reason)
+            return
         if isinstance(message, Far):
             hand.frames = message.frames
             return
@@ -183,11 +250,9 @@ class Crew:
         if share is None or not done:
             return
         self._tried[share.begin] += 1
-        code = hand.process.returncode
-        told = f"a worker ended (exit code {code}) before frame {share.end or 'the last'}"
+        told = f"{hand.end} before frame {share.end or 'the last'}"
         if self._tried[share.begin] >= TRIES:
-            cure = "use fewer --workers if memory is short"
-            raise ModelError("--workers", f"{told}, {TRIES} times", cure)
+            raise ModelError(self.staff.flag, f"{told}, {TRIES} times", self.staff.cure)
         self.notice(f"{told}; what it had not finished is done again")
         self.frames += max(0, done.begin - share.begin)
         self._waiting.appendleft(done)
@@ -207,14 +272,14 @@ def _search(shares: Iterable[Share], asking: Queue[bool], heard: Queue[_Found | 
             return
 
 
-def _listen(hand: _Hand, heard: Queue[_Found | _Told]) -> None:
+def _listen(hand: _Process, hear: Hear) -> None:
     stream = cast(IO[bytes], hand.process.stdout)
     try:
         with suppress(EOFError, OSError, ValueError, pickle.UnpicklingError):
             while True:
-                heard.put(_Told(hand, pickle.load(stream)))
+                hear(hand, pickle.load(stream))
     finally:
-        heard.put(_Told(hand, None))
+        hear(hand, None)
 
 
 def _environment(number: int) -> dict[str, str]:

@@ -111,7 +111,7 @@ def command_of(source: str | Path, target: Path, options: Options) -> str:
         if value is None or value == ():
             continue
         words.append(f"{flag}={_typed(value)}")
-    implied = any(word.startswith("--workers=") for word in words)
+    implied = any(word.startswith(("--workers=", "--cluster=")) for word in words)
     return shlex.join(words if implied else [*words, "--resume"])
 
 
@@ -222,6 +222,15 @@ def check_files(
             cure = f"put it back as it was, or remove {folder.path} to begin anew"
             raise SourceError(paths[0] if len(paths) == 1 else paths[0].parent, told, cure)
     return found
+
+
+def apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What makes a machine (see `machine_told`) give other frames than another; "" if nothing.
+
+    With a given number of threads it does not matter how many processors there are.
+    """
+    found = _changes(before, now)
+    return ", ".join(f"{n}: {b} here, {a} there" for n, b, a in found if n != "processors")
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

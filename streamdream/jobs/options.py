@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -12,10 +14,12 @@ from streamdream.codecs import STDOUT
 from streamdream.errors import OptionError, SinkError
 from streamdream.inputs import Input
 from streamdream.jobs.folder import JobFolder
+from streamdream.zoo.options import PLACES
 
 if TYPE_CHECKING:
     from streamdream.options import Options
 
+ADDRESS = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
 LASTING = Group("Long renders", sort_key=4.5)
 
 
@@ -48,19 +52,35 @@ class Lasting(BaseModel):
         "of threads, so a job keeps its own.",
     )
 
+    cluster: Annotated[str | None, Parameter(group=LASTING, metavar="ADDRESS")] = Field(
+        default=None,
+        description="Dream scenes on all machines of a Ray cluster that is there: "
+        "ray://HEAD:10001, or auto for the one that this machine is in; implies --resume.",
+    )
+    storage: Annotated[str | None, Parameter(group=LASTING, metavar="URL")] = Field(
+        default=None,
+        description="Where machines of a cluster get the input from, as s3://bucket/folder; "
+        "without it they read it at the same path as here.",
+    )
+
     @property
     def lasts(self) -> bool:
         """Whether it is made in segments."""
-        return self.resume or self.workers > 1
+        return self.resume or self.workers > 1 or self.cluster is not None
 
     # What may differ when a job goes on: it changes nothing about the result.
-    free: ClassVar[frozenset[str]] = frozenset({"resume", "overwrite", "workers"})
+    free: ClassVar[frozenset[str]] = frozenset(
+        {"resume", "overwrite", "workers", "cluster", "storage", *PLACES}
+    )
 
 
 def check_lasting(options: Options, given: Input, target: Path | None) -> None:
     """Raise OptionError where nothing could be gone on with, SinkError where all is done."""
+    if options.storage is not None and options.cluster is None:
+        raise OptionError("--storage", "is for machines of a cluster", "add --cluster")
     if not options.lasts:
         return
+    _check_cluster(options)
     if target is None:
         raise OptionError("--resume", "a window cannot be gone on with", "name a file with -o")
     if target == STDOUT:
@@ -74,3 +94,22 @@ def check_lasting(options: Options, given: Input, target: Path | None) -> None:
     if not options.overwrite and target.exists() and not JobFolder.of(target).path.exists():
         cure = "give another name, or --overwrite"
         raise SinkError(target, "exists already, and no job of it is unfinished", cure)
+
+
+def _check_cluster(options: Lasting) -> None:
+    if options.cluster is None:
+        return
+    flag = f"--cluster {options.cluster}"
+    if not ADDRESS.fullmatch(options.cluster):
+        raise OptionError(flag, "is no address of a cluster", "write ray://HEAD:10001 or auto")
+    if options.workers > 1:
+        told = "are processes of this machine, a cluster has its own"
+        raise OptionError("--workers", told, "leave out --workers or --cluster")
+    if options.storage is not None:
+        kind, colon, _ = options.storage.partition("://")
+        if not colon or kind == "memory":
+            told = "is no URL of files that all machines reach"
+            cure = "write s3://bucket/folder, gs://bucket/folder or file:///folder"
+            raise OptionError(f"--storage {options.storage}", told, cure)
+    if any(importlib.util.find_spec(name) is None for name in ("ray", "fsspec", "filelock")):
+        raise OptionError(flag, "needs Ray, which is missing", "pip install 'streamdream[cluster]'")

@@ -18,8 +18,9 @@ from streamdream.errors import SinkError
 from streamdream.files import is_row
 from streamdream.info import Counts
 from streamdream.inputs import locate
+from streamdream.jobs.cluster import Cluster, Connection, connected
 from streamdream.jobs.coders import RowCoder, coder_of
-from streamdream.jobs.crew import Crew
+from streamdream.jobs.crew import Crew, Processes
 from streamdream.jobs.folder import JobFolder, read_sealed, sync, write_sealed
 from streamdream.jobs.joining import Film, check_free, join_animation, join_row, join_video
 from streamdream.jobs.manifest import Manifest, check_files, now_of
@@ -66,7 +67,8 @@ def dream_job(
     options = options.model_copy(update={"threads": _threads(options, folder)})
     with using_threads(options.threads), prepared(source, target, options, finishing) as ready:
         if ready.one and not is_video(target):  # there is nothing to go on with
-            plain = options.model_copy(update={"resume": False, "workers": 1})
+            alone = {"resume": False, "workers": 1, "cluster": None, "storage": None}
+            plain = options.model_copy(update=alone)
             return dream_file(source, target, plain, listener)
         open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
         if is_row(target):
@@ -76,11 +78,12 @@ def dream_job(
             session = _Session(source, target, options, listener, folder)
             if (ended := session.ended()) is not None:
                 return ended
-            session.begin(ready)
-            done = session.go_on(ready)
-            while not done:  # a source is read once, and anew for what is still missing
-                with prepared(source, target, options, finishing) as again:
-                    done = session.go_on(again)
+            with connected(options) as session.cluster:
+                session.begin(ready)
+                done = session.go_on(ready)
+                while not done:  # a source is read once, and anew for what is still missing
+                    with prepared(source, target, options, finishing) as again:
+                        done = session.go_on(again)
             return session.outcome
 
 
@@ -97,6 +100,7 @@ class _Session:
         self._listener, self._folder = listener, folder
         self._effects: Sequence[Effect] | None = None
         self._told: set[str] = set()
+        self.cluster: Connection | None = None
         self._began = time.perf_counter()
         self.outcome = Outcome(0, 0.0, target, True, Counts())
 
@@ -191,7 +195,7 @@ class _Session:
 
     def _render(self, ready: Prepared, share: Share) -> None:
         options = ready.options
-        if options.workers > 1:
+        if options.workers > 1 or options.cluster is not None:
             self._share_out(ready)
             return
         if self._effects is None:
@@ -211,14 +215,20 @@ class _Session:
     def _share_out(self, ready: Prepared) -> None:
         done = self._done()
         # Options as they were given: each worker finds out the rest as this run did.
-        work = Work(self._source, self._target, self._options, self._files, self._manifest.files)
+        known, comment = self._manifest.files, ready.options.as_comment()
+        work = Work(self._source, self._target, self._options, self._files, known, comment)
 
         def step(frames: int) -> None:
             self.outcome.frames = done + frames
             self._listener.step(self.outcome.frames, ready.source.counts)
 
-        workers = self._options.workers
-        with Crew(work, workers, self._folder, self._notice) as crew:
+        workers, staff = self._options.workers, None
+        if self.cluster is None:
+            staff = Processes(work, workers)
+        else:
+            staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
+            workers = staff.places
+        with Crew(staff, self._folder, self._notice) as crew:
             crew.render(shares_of(self._folder, ready.source, workers), step)
 
     def _join(self, ready: Prepared) -> None:
@@ -287,6 +297,8 @@ def _threads(options: Options, folder: JobFolder) -> int | None:
     with suppress(SinkError):  # told when the job begins
         if (before := Manifest.read(folder)) is not None:
             return before.options.get("threads")
+    if options.cluster is not None:
+        return 1
     cores = os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count()
     return max(1, (cores or 1) // options.workers) if options.workers > 1 else None
 

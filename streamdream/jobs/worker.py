@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from queue import Queue
 from typing import BinaryIO
 
-from streamdream.jobs.messages import Done, Far, Fault, Message, Work
+from streamdream.jobs.messages import Done, Far, Fault, Message, Ready, Work
 from streamdream.jobs.rendering import Share
 
 PAUSE = 0.1  # seconds between two messages about how far it is
@@ -52,11 +52,11 @@ def main() -> None:
     from streamdream.errors import Error
     from streamdream.jobs.coders import coder_of
     from streamdream.jobs.folder import JobFolder
-    from streamdream.jobs.manifest import check_files
+    from streamdream.jobs.manifest import check_files, machine_told
     from streamdream.jobs.rendering import render
     from streamdream.pipeline import Effect
     from streamdream.processors import using_threads
-    from streamdream.run import prepared
+    from streamdream.run import choose_device, prepared
 
     def answer(message: Message) -> None:
         pickle.dump(message, answers)
@@ -76,6 +76,12 @@ def main() -> None:
         check_files(work.files, work.known, folder)
 
     with using_threads(work.options.threads):
+        try:
+            device = choose_device(work.options.device)
+        except Error as fault:
+            answer(Fault(type(fault).__name__, fault.subject, fault.reason, fault.cure))
+            return
+        answer(Ready(machine_told(work.options, device)))
         while True:
             share = orders.next()
             try:
@@ -83,7 +89,7 @@ def main() -> None:
                     options = ready.options
                     if effects is None:
                         effects = effects_of(options, ready.device)
-                    coder = coder_of(work.target, ready.info, options, options.as_comment())
+                    coder = coder_of(work.target, ready.info, options, work.comment)
                     render(ready, effects, coder, folder, share, step, still_there)
                 answer(Done())
             except Error as fault:
