@@ -329,9 +329,9 @@ def test_a_cut_drops_what_is_made_and_what_is_lined_up(begun: Begun) -> None:
     run.show(wait=False)
     other = np.ascontiguousarray(255 - window(0, 0)[::-1, ::-1])
     count = len(run.colour.calls)
-    for picture in range(FLASH + 1):  # the first of them might be a flash
-        shown = seen(run.stage.show(other, run.now + (picture + 1) / 30)).pixels
-    assert np.array_equal(shown, other)
+    # The first of them might be a flash.
+    shown = [seen(run.stage.show(other, run.now + i / 30)).pixels for i in range(1, FLASH + 2)]
+    assert np.array_equal(shown[-1], other)
     run.colour.may.set()
     settled(run.dreamer)
     shown = seen(run.stage.show(other, run.now + (FLASH + 2) / 30)).pixels
