@@ -19,6 +19,11 @@ from streamdream.motion import carried_along, estimate, shift_between
 
 CUT_RESIDUAL = 22.0  # grey levels that remain after the best motion
 CUT_NORMALISED = 0.45  # the same in units of the frames' own contrast
+DIM = 34.0  # contrast below which pictures of different shots may differ by less
+DIM_RESIDUAL = 4.0  # grey levels; less is grain
+DIM_NORMALISED = 0.65  # what remains of evened pictures, in units of their contrast
+EVEN = 40.0  # contrast that pictures are evened to
+BLACK = 4.0  # contrast below which nothing is to be seen
 FLASH = 3  # pictures; what lasts longer is a shot
 RETURNED = 0.5  # of what the flash left unexplained, at most, is left when it is over
 
@@ -39,15 +44,23 @@ class Cuts:
         self._coarse = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def between(self, now: Small, before: Small) -> bool:
-        """Whether a picture changed in a way that no motion explains."""
-        return self._is_cut(*self.unexplained(now, before))
+        """Whether a picture changed in a way that neither motion nor light explains."""
+        rest, normalised = self.unexplained(now, before)
+        if rest >= CUT_RESIDUAL and normalised >= CUT_NORMALISED:
+            return True
+        contrasts = float(now.std()), float(before.std())
+        if min(contrasts) < BLACK or sum(contrasts) / 2 > DIM or rest < DIM_RESIDUAL:
+            return False
+        # Between dim pictures so many grey levels cannot remain: light is evened out instead.
+        a, b = _evened(now, contrasts[0]), _evened(before, contrasts[1])
+        return self._moved_apart(a, b) / EVEN >= DIM_NORMALISED
 
     def returned(self, now: Small, before: Small, flash: Small) -> bool:
         """Whether `now` goes on from `before` as if the `flash` between had not been."""
-        rest, normalised = self.unexplained(now, before)
-        if self._is_cut(rest, normalised):
+        if self.between(now, before):
             return False
-        return rest <= RETURNED * self.unexplained(flash, before)[0]
+        most = RETURNED * self.unexplained(flash, before)[0]
+        return self.unexplained(now, before)[0] <= most
 
     def unexplained(self, now: Small, before: Small) -> tuple[float, float]:
         """What of `now` is not `before` moved: mean grey levels of 255, and per contrast.
@@ -58,14 +71,19 @@ class Cuts:
         contrast = 0.5 * (float(now.std()) + float(before.std())) + 2.0
         rest = float(cv2.absdiff(now, before).mean())
         if rest >= CUT_RESIDUAL:  # compensating the motion leaves no more than this
-            flow = estimate(self._coarse, now, before, shift_between(now, before))
-            moved = carried_along(before.astype(np.float32), flow)
-            rest = float(np.abs(moved - now).mean())
+            rest = self._moved_apart(now, before)
         return rest, rest / contrast
 
-    @staticmethod
-    def _is_cut(rest: float, normalised: float) -> bool:
-        return rest >= CUT_RESIDUAL and normalised >= CUT_NORMALISED
+    def _moved_apart(self, now: Small, before: Small) -> float:
+        """What of `now` is not `before` moved, in mean grey levels."""
+        flow = estimate(self._coarse, now, before, shift_between(now, before))
+        return float(np.abs(carried_along(before.astype(np.float32), flow) - now).mean())
+
+
+def _evened(small: Small, contrast: float) -> Small:
+    """A copy with the same mean and contrast as all."""
+    even = (small - np.float32(small.mean())) * np.float32(EVEN / contrast) + 128
+    return even.clip(0, 255).astype(np.uint8)
 
 
 def small_of(frame: Frame) -> Small:

@@ -48,6 +48,20 @@ def test_a_cut_is_a_cut_and_nothing_else_is() -> None:
         assert not cuts.between(small(10, b), small(10, a))
 
 
+def test_a_cut_in_dim_light_is_one_and_light_itself_is_not() -> None:
+    cuts = Cuts()
+    for light in (0.4, 0.2):
+        assert cuts.between(small(40, light), small(39, light))
+        assert not cuts.between(small(21, light), small(20, light))
+    # Light that falls or rises by half at once, and a picture that comes out of the black.
+    assert not cuts.between(small(21, 0.15), small(20, 0.3))
+    assert not cuts.between(small(21, 0.3), small(20, 0.15))
+    assert not cuts.between(small(21, 0.06), small(20, 0.0))
+    grain = np.random.default_rng(0).normal(0, 2, (2, 108, 192))
+    dark = [np.clip(small(20, 0.15) + g, 0, 255).astype(np.uint8) for g in grain]
+    assert not cuts.between(dark[1], dark[0])
+
+
 def test_a_flash_is_no_cut_as_long_as_the_shot_goes_on_behind_it() -> None:
     shot, other = [small(i) for i in range(20, 30)], [small(i) for i in range(50, 56)]
     assert told(shot) == "Bggggggggg"
