@@ -213,7 +213,9 @@ def test_the_page_works_in_a_browser_and_needs_nothing_else(page_file: Path) -> 
             assert page.title() == "Scenes of a <film> & 'more'.mp4"
             assert page.locator("article").count() == 2
             whole = "images => images.every(i => i.complete && i.naturalWidth > 100)"
-            assert page.locator("article img").evaluate_all(whole)
+            page.locator("article img").last.scroll_into_view_if_needed()  # they are lazy
+            pictures = "[...document.querySelectorAll('article img')]"
+            page.wait_for_function(f"({whole})({pictures})", timeout=20_000)
             # The bar is as the scenes are long.
             wide = [box["width"] for a in page.locator(".bar a").all() if (box := a.bounding_box())]
             assert wide[1] / wide[0] == pytest.approx(0.2402 / 0.1668, rel=0.01)

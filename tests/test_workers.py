@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,8 @@ def test_a_share_at_which_workers_always_end_is_given_up(
     options = build({**QUICK, "workers": 2})
     with pytest.raises(ModelError, match=r"a worker ended \(exit code 7\).* 3 times"):
         dream_file(cut_film, tmp_path / "out.mp4", options)
+    # Or it would go on reading a film that is closed by now.
+    assert crew.SEARCHER not in {thread.name for thread in threading.enumerate()}
 
 
 def test_what_is_missing_of_a_share_begins_behind_what_is_there(

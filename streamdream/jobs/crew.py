@@ -12,12 +12,12 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import IO, Protocol, cast
 
 import torch
@@ -32,7 +32,12 @@ from streamdream.jobs.rendering import Share, missing
 TRIES = 3  # of a share, before it is taken for the share's fault that workers end
 LOOK = 0.2  # seconds between two looks at whether somebody wants to stop
 EARLY = 4  # shares that may wait to be handed out
+SEARCHER = "streamdream-search"
 LEAVE = 10.0  # seconds that a worker may take to end
+
+
+Search = Callable[[Callable[[], bool]], Generator[Share, None, None]]
+"""Finds shares, until what it is given says that it is to stop."""
 
 
 class Hand(Protocol):
@@ -165,14 +170,17 @@ class Crew:
     _waiting: deque[Share] = field(default_factory=deque)
     _tried: Counter[int] = field(default_factory=Counter)
 
-    def render(self, shares: Iterable[Share], step: Callable[[int], None]) -> None:
+    def render(self, shares: Search, step: Callable[[int], None]) -> None:
         """Render all shares; those that are there already are not touched.
 
         `step` is told now and then how many frames are done, and may raise Stopped. Raises what
         ends the search for shares, and an Error that a worker met.
         """
-        asking = Queue[bool]()
-        Thread(target=_search, args=(shares, asking, self._heard), daemon=True).start()
+        asking, stopping = Queue[bool](), Event()
+        found = shares(stopping.is_set)
+        how = found, asking, self._heard
+        searcher = Thread(target=_search, args=how, name=SEARCHER, daemon=True)
+        searcher.start()
         searching, asked = True, 0
         try:
             while searching or self._waiting or any(h.share for h in self._hands):
@@ -193,7 +201,10 @@ class Crew:
                     if heard.share is not None and (rest := missing(self.folder, heard.share)):
                         self._waiting.append(rest)
         finally:
+            # What is searched is closed by whoever opened it, once this has returned.
+            stopping.set()
             asking.put(False)
+            searcher.join()
 
     def close(self) -> None:
         """End all workers; what they have not finished is made again another time."""
@@ -258,18 +269,20 @@ class Crew:
         self._waiting.appendleft(done)
 
 
-def _search(shares: Iterable[Share], asking: Queue[bool], heard: Queue[_Found | _Told]) -> None:
+def _search(
+    shares: Generator[Share, None, None], asking: Queue[bool], heard: Queue[_Found | _Told]
+) -> None:
     """Find a share whenever asked for one."""
-    found: Iterator[Share] = iter(shares)
-    while asking.get():
-        try:
-            share = next(found, None)
-        except BaseException as fault:  # told to whoever waits for shares
-            heard.put(_Found(None, fault))
-            return
-        heard.put(_Found(share))
-        if share is None:
-            return
+    with closing(shares):
+        while asking.get():
+            try:
+                share = next(shares, None)
+            except BaseException as fault:  # told to whoever waits for shares
+                heard.put(_Found(None, fault))
+                return
+            heard.put(_Found(share))
+            if share is None:
+                return
 
 
 def _listen(hand: _Process, hear: Hear) -> None:

@@ -6,10 +6,11 @@ pipeline asks as well (see `cuts`), without converting more than the frames befo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from fractions import Fraction
+from itertools import takewhile
 from typing import Any
 
 from streamdream.cuts import Turn, shots
@@ -22,15 +23,20 @@ PARTS = 6  # shares for each worker, about: fewer leave some idle in the end, mo
 SHORTEST = 24  # frames; beginning to read a share takes as long as some frames do
 
 
-def shares_of(folder: JobFolder, source: VideoSource, workers: int) -> Generator[Share, None, None]:
-    """The shares of a film, in order, each as soon as its end is known.
+def shares_of(
+    folder: JobFolder,
+    source: VideoSource,
+    workers: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Generator[Share, None, None]:
+    """The shares of a film, in order, each as soon as its end is known, until it is `stopped`.
 
     Once all are known they are kept in the job's folder, and read from there another time.
     """
     frames = source.info.frames or 0
     least = max(SHORTEST, frames // (PARTS * workers))
     begin = Share()
-    for place in _kept(folder) or _found(folder, source):
+    for place in _kept(folder) or _found(folder, source, stopped):
         if place.index - begin.begin >= least:
             yield Share(begin.begin, place.index, begin.place)
             begin = Share(place.index, None, place)
@@ -46,13 +52,14 @@ def _kept(folder: JobFolder) -> list[Place] | None:
         return None
 
 
-def _found(folder: JobFolder, source: VideoSource) -> Iterator[Place]:
+def _found(folder: JobFolder, source: VideoSource, stopped: Callable[[], bool]) -> Iterator[Place]:
     told: list[dict[str, Any]] = []
     with closing(source.skim()) as glimpses:
-        for place in scene_places(source, glimpses):
+        for place in scene_places(source, takewhile(lambda _: not stopped(), glimpses)):
             told.append({**asdict(place), "time": str(place.time)})
             yield place
-    write_sealed(folder.plan, told)
+    if not stopped():
+        write_sealed(folder.plan, told)
 
 
 def scene_places(source: VideoSource, glimpses: Iterable[Glimpse]) -> Iterator[Place]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from streamdream.animation import AnimationSink
@@ -229,7 +230,7 @@ class _Session:
             staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
             workers = staff.places
         with Crew(staff, self._folder, self._notice) as crew:
-            crew.render(shares_of(self._folder, ready.source, workers), step)
+            crew.render(partial(shares_of, self._folder, ready.source, workers), step)
 
     def _join(self, ready: Prepared) -> None:
         folder, target, options, outcome = self._folder, self._target, ready.options, self.outcome
