@@ -16,6 +16,7 @@ a picture, `sd.zoom_file("photo.jpg", "loop.mp4", sd.ZoomOptions(loop=True))`.
 from __future__ import annotations
 
 import importlib
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from streamdream.zoom.options import ZoomOptions as ZoomOptions
 
 __version__ = version("streamdream")
+
+# Threads of OpenMP that wait would spin, and take the processor from those they wait for: with one
+# other busy program beside it a run of two threads took five to nine times as long. Read when
+# PyTorch loads; who has set it knows better.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Looked up on first use: importing torch, OpenCV and libav takes seconds.
 _HOME = {
