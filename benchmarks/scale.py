@@ -100,7 +100,8 @@ def parts(arguments: argparse.Namespace, given: dict[str, str]) -> bool:
         motion, cuts = OpticalFlow(options.flow), Cuts()
         target = Path(folder) / "out.mp4"
         with VideoSource(path) as source:
-            coder = VideoCoder(target, Encoding(target, source.info, threads=1))
+            how = options.codec, options.crf, options.encoder_preset
+            coder = VideoCoder(target, Encoding(target, source.info, *how, threads=1))
             coder.begin(None)
             before = state = None
             glimpses = source.skim()
@@ -192,7 +193,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     arguments.frames = arguments.frames or {"parts": 12, "workers": 48}[arguments.what]
     given = dict(word.split("=", 1) for word in arguments.options)
     given = {name.replace("-", "_"): value for name, value in given.items()}
