@@ -5,6 +5,7 @@ Where `cluster` is marked, Ray is needed and started: python -m pytest -m cluste
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -80,9 +81,9 @@ class _Nodes:
     """A cluster whose head has one core, and what else is added."""
 
     def __init__(self, place: Path) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=dict(SMALL))
+        # By name: whoever checks the types need not have Ray.
+        made: Any = importlib.import_module("ray.cluster_utils").Cluster
+        self._cluster: Any = made(initialize_head=True, head_node_args=dict(SMALL))
         self.address: str = self._cluster.address
 
     def add(self, **more: Any) -> Any:
