@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from streamdream import options as opts
 from streamdream import settings
-from streamdream.atlas.commands import atlas
+from streamdream.atlas.commands import atlas, presets
 from streamdream.batch.commands import batch
 from streamdream.codecs import STDOUT, check_codec
 from streamdream.display import Display, report, say, span
@@ -52,6 +52,7 @@ app = App(
 app.command(zoom)
 app.command(train)
 app.command(atlas)
+app.command(presets)
 app.command(live)
 app.command(batch)
 app.command(scenes)

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -24,6 +25,8 @@ from streamdream.moving import takes_schedules
 from streamdream.options import RECORD_MARK, SETTINGS, Look, Options
 from streamdream.schedule import told
 from streamdream.values import HIDDEN
+
+FAINT = "0.000001"  # weight of what is not seen: of nothing at all there is no schedule
 
 
 class Flags(Options):
@@ -44,6 +47,22 @@ def preset_names(kind: type[Look] = Options) -> tuple[str, ...]:
 def _presets(kind: type[Look]) -> Traversable:
     folder = resources.files("streamdream") / "presets"
     return folder / kind.command if kind.command else folder
+
+
+def preset_text(name: str, kind: type[Look] = Options) -> str:
+    """The file of one of the package's presets."""
+    return (_presets(kind) / f"{name}.toml").read_text("utf-8")
+
+
+def preset_told(name: str, kind: type[Look] = Options) -> str:
+    """What a preset says of itself: the comment that its file begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), preset_text(name, kind).splitlines())
+    return " ".join(line.strip("# ") for line in lines)
+
+
+def preset_picture(name: str, kind: type[Look] = Options) -> bytes:
+    """A small picture of what one of the package's presets does, as WebP."""
+    return (_presets(kind) / "thumbnails" / f"{name}.webp").read_bytes()
 
 
 def preset_help(kind: type[Look]) -> str:
@@ -101,8 +120,7 @@ def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:
     names = preset_names(kind)
     if name not in names:
         raise OptionError(f"--preset {name}", "no such preset", near(name, names, "presets"))
-    text = (_presets(kind) / f"{name}.toml").read_text("utf-8")
-    return _parsed_toml(text, f"preset {name}", kind)
+    return _parsed_toml(preset_text(name, kind), f"preset {name}", kind)
 
 
 def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
@@ -115,16 +133,11 @@ def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
     for _, name in keys:
         if is_schedule(name):
             raise OptionError(subject, f"{name[:40]} is no preset", "each has one position")
-    presets = [read_preset(name, kind) for _, name in keys]
+    presets = _fading([read_preset(name, kind) for _, name in keys], kind)
     fields = kind.model_fields
     found: dict[str, object] = {}
     for option in dict.fromkeys(option for preset in presets for option in preset):
         values = [preset.get(option, fields[option].get_default()) for preset in presets]
-        if option == "layers":  # whose default is the model's
-            models = [made(kind, {"model": p["model"]} if "model" in p else {}) for p in presets]
-            values = [
-                value or model.chosen_layers for value, model in zip(values, models, strict=True)
-            ]
         if all(value == values[0] for value in values):
             found[option] = values[0]
             continue
@@ -141,6 +154,42 @@ def _read_presets(text: str, kind: type[Look]) -> dict[str, object]:
             for (key, _), part, word in zip(keys, parts, words, strict=True)
         )
     return found
+
+
+def _fading(presets: list[dict[str, object]], kind: type[Look]) -> list[dict[str, object]]:
+    """The presets, those without layers, classes or a mask of the others' with these at nothing.
+
+    So they can fade in and out. Layers that a preset does not name are its model's.
+    """
+    looks = [made(kind, preset) for preset in presets]
+    named = ("layers" in preset for preset in presets)
+    if any(named) or any(look.classes for look in looks):
+        layers = [
+            look.layers if look.classes and not look.guide else look.chosen_layers for look in looks
+        ]
+        presets = _each("layers", presets, layers)
+        presets = _each("classes", presets, [look.classes for look in looks])
+    masks = list(dict.fromkeys(look.mask for look in looks if look.mask))
+    if len(masks) == 1:
+        presets = [
+            {**preset, "mask": masks[0], **({} if look.mask else {"mask_strength": 0.0})}
+            for preset, look in zip(presets, looks, strict=True)
+        ]
+    return presets
+
+
+def _each(
+    option: str, presets: list[dict[str, object]], values: list[tuple[str, ...]]
+) -> list[dict[str, object]]:
+    """The presets with names as an option; those that have none get all the others', at FAINT."""
+    if not any(values):
+        return presets
+    names = dict.fromkeys(name.partition("*")[0].strip() for value in values for name in value)
+    none = tuple(f"{name}*{FAINT}" for name in names)
+    return [
+        preset if is_schedule(preset.get(option)) else {**preset, option: value or none}
+        for preset, value in zip(presets, values, strict=True)
+    ]
 
 
 def read_toml(path: Path, option: str, kind: type[Look] = Options) -> dict[str, object]:

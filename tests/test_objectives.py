@@ -468,3 +468,16 @@ def test_live_runs_move_what_is_aimed_at() -> None:
     controls.set("model", "vgg19")
     assert controls.at(1e12).classes == ()
     assert "classes" not in controls.table
+
+
+def test_a_class_and_layers_weigh_what_they_are_said_to(lite0: Backbone, photo: Image) -> None:
+    aimer = Aimer(lite0)
+
+    def weights(**values: object) -> list[float]:
+        look = made(Options, values)
+        return aimer.aim(photo, look, {}).weights.tolist()
+
+    assert weights(layers="block9*4", classes="goldfish") == [4, 1]
+    assert weights(layers="block5*0.5,block9*0.5", classes="goldfish*0.25") == [0.5, 0.5, 0.25]
+    assert weights(layers="block5*0.5,block9*0.5") == [1, 1]  # alone only their ratio counts
+    assert weights(classes="goldfish*0.25") == [1]

@@ -1,4 +1,4 @@
-"""The command `atlas`: arguments to options to a page."""
+"""The commands `atlas` and `presets`: arguments to options to a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from streamdream import options as opts
 from streamdream import settings
-from streamdream.atlas.options import AtlasOptions
+from streamdream.atlas.options import AtlasOptions, PresetsOptions
 from streamdream.display import Display, say, span
 from streamdream.errors import OptionError, SinkError
 from streamdream.files import PICTURE_FORMATS, check_target, is_row
@@ -68,6 +68,79 @@ def atlas(
     with Display(writes_a_file=True, unit="picture") as display:
         made = make_atlas(source, output, chosen, display)
     return report(made, display)
+
+
+class PresetsFlags(PresetsOptions):
+    """Options from the command line alone; see `settings.Flags`."""
+
+    def _check_together(self) -> None:
+        """Nothing yet."""
+
+
+def presets(
+    source: Annotated[
+        str | None,
+        Parameter(
+            name="input",
+            group=opts.INPUT,
+            help="Picture, or video (its frame at --start), to show the presets on. Without one "
+            "they are shown on a photograph that comes along.",
+        ),
+    ] = None,
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            alias="-o",
+            group=opts.INPUT,
+            help="Page to write: html; with png, jpg or webp a contact sheet. Without it the "
+            "presets are listed here.",
+        ),
+    ] = None,
+    flags: Annotated[PresetsFlags | None, Parameter(name="*")] = None,
+) -> int:
+    """Show the presets: in words and small pictures here, or on a page."""
+    given = None if source is None else locate(source)
+    chosen = settings.made(PresetsOptions, flags.given() if flags else {})
+    check_outputs(output, chosen.sheet, () if given is None else given.all_files, chosen.overwrite)
+    if output is None and chosen.sheet is None:
+        if source is not None:
+            raise OptionError("output", "nothing is to be written", "give -o presets.html")
+        list_presets()
+        return 0
+    if source is None and (idle := chosen.model_fields_set - {"sheet", "overwrite"}):
+        option = "--" + min(idle).replace("_", "-")
+        raise OptionError(option, "changes nothing without a picture", "name one")
+    from streamdream.atlas.presets import make_presets
+
+    with Display(writes_a_file=True, unit="picture") as display:
+        made = make_presets(source, output, chosen, display)
+    return report(made, display)
+
+
+def list_presets() -> None:
+    """Print the presets, with small pictures on a terminal that has colours."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from streamdream.atlas import gallery
+
+    console = Console(highlight=False)
+    pictured = console.is_terminal and console.color_system not in (None, "standard", "windows")
+    for preset in gallery.presets():
+        use = "streamdream zoom" if preset.zooms else "streamdream"
+        told = (preset.name, preset.told, " ".join(preset.flags))
+        if not pictured:
+            print("\t".join((f"{use} --preset {told[0]}", *told[1:])))
+            continue
+        words = Text.assemble((told[0], "bold"), (f"  {use}", "dim") if preset.zooms else "")
+        words.append(f"\n{told[1]}\n").append(told[2], "dim")
+        row = Table.grid(padding=(0, 2))
+        row.add_row(gallery.blocks(preset.picture), words)
+        console.print(row)
+        console.print()
 
 
 def check_outputs(

@@ -19,7 +19,7 @@ from streamdream.atlas.options import UNTYPED, AtlasOptions, Still
 from streamdream.atlas.page import Book, Card, inline, rendered
 from streamdream.atlas.plates import Dreamed, Plate, dream_plates
 from streamdream.files import is_picture
-from streamdream.frame import Bytes, Frame, on_black, to_image, work_size
+from streamdream.frame import Frame, on_black, to_image, work_size
 from streamdream.info import Counts, VideoInfo
 from streamdream.masks.options import check_mask
 from streamdream.models import card, classes_of
@@ -63,7 +63,7 @@ def command_of(subject: Subject, name: str, given: Sequence[str], options: Optio
     """The command that makes one of the pictures alone: with what is `given`, and these options."""
     words = [*given, *typed.flags(options, UNTYPED)]
     words += [] if subject.info.still else ["--frames", "1"]
-    return typed.command(subject.label, f"{typed.stem(subject.label)}-{name}", *words)
+    return typed.command(subject.label, f"{typed.stem(subject.label)}-{name}.png", *words)
 
 
 def make_atlas(
@@ -101,10 +101,12 @@ def make_atlas(
     what += f" and {len(plates) - len(options.shown_layers)} channels" * bool(options.channels)
     told = f"What {what} of {options.model} dream into it, each by itself: "
     told += f"{octaves} of {options.steps} steps, at {size[1]}x{size[0]}."
-    book = Book(title, told, "layers", inline(subject.frame.pixels), subject.frame.pixels.shape[:2])
+    book = Book(title, told, "layers", inline(subject.frame.pixels))
     targets = [path for path in (output, options.sheet) if path is not None]
     if targets:
-        show(plates, subject.frame, device, book, targets, listener, made)
+        paged = not all(map(is_picture, targets))
+        cards = shown(plates, subject.frame, device, listener, made, paged)
+        write(book, cards, len(plates), targets, made)
     made.seconds = time.perf_counter() - began
     return made
 
@@ -162,26 +164,23 @@ def kind_of(layer: str) -> str:
     return re.sub(r"[\d_]+[a-z]?$", "", part) or part
 
 
-def show(
+def shown(
     plates: Sequence[Plate],
     frame: Frame,
     device: torch.device,
-    book: Book,
-    targets: Sequence[Path],
     listener: Listener,
     made: Made,
-) -> None:
-    """Dream the plates, and write the page or the sheet that each of the `targets` is.
+    paged: bool,
+) -> list[Card]:
+    """Dream the plates; what of them is done when a listener stops it, which `made` tells.
 
-    Tells in `made` what became of it; raises SinkError, ModelError.
+    Their pictures are encoded only if it is `paged`. Raises ModelError.
     """
     cards: dict[int, Card] = {}
-    thumbs: dict[int, Bytes] = {}
-    paged = not all(map(is_picture, targets))
 
     def keep(number: int, dreamed: Dreamed) -> None:
-        thumbs[number] = sheet.small(dreamed.pixels)
-        cards[number] = Card(dreamed.plate, inline(dreamed.pixels) if paged else "")
+        picture = inline(dreamed.pixels) if paged else ""
+        cards[number] = Card(dreamed.plate, picture, sheet.small(dreamed.pixels))
 
     try:
         with enough_memory(device), closing(dream_plates(plates, frame, device, keep)) as going:
@@ -189,19 +188,30 @@ def show(
                 listener.step(done, Counts())
     except Stopped:
         made.complete = False
+    return [cards[number] for number in sorted(cards)]
+
+
+def write(
+    book: Book, cards: Sequence[Card], count: int, targets: Sequence[Path], made: Made
+) -> None:
+    """Write a page or a sheet, as its ending tells, at each target; `count` cards are all.
+
+    Tells in `made` what was written; raises SinkError.
+    """
     made.pictures = len(cards)
     if not cards:
         return
-    numbers = sorted(cards)
     if not made.complete:
-        told = f"{book.told} Interrupted: {len(cards)} of {len(plates)} are here."
+        told = f"{book.told} Interrupted: {len(cards)} of {count} are here."
         book = replace(book, told=told)
     for path in targets:
         if is_picture(path):
-            pictures = [(thumbs[n], plates[n].name, " · ".join(plates[n].facts)) for n in numbers]
+            pictures = [
+                (c.small, c.plate.name, c.plate.told or " · ".join(c.plate.facts)) for c in cards
+            ]
             sheet.save(sheet.drawn(book.title, book.told, pictures), path, made.complete)
         else:
-            _save_page(rendered(book, [cards[n] for n in numbers]), path, made.complete)
+            _save_page(rendered(book, cards), path, made.complete)
         made.paths.append(path if made.complete else PartFile(path).part)
 
 

@@ -34,12 +34,31 @@ class Still(Common, Piece):
     flow: Annotated[Literal["dis"], HIDDEN] = "dis"  # type: ignore[assignment]
     recall: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
 
+    style: Annotated[tuple[()], HIDDEN] = ()
+    style_method: Annotated[Literal["auto"], HIDDEN] = "auto"  # type: ignore[assignment]
+    style_weight: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
+    style_scale: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
+    style_colours: Annotated[Literal["painting"], HIDDEN] = "painting"  # type: ignore[assignment]
+    style_mask: Annotated[tuple[()], HIDDEN] = ()
+    style_steps: Annotated[Literal[60], HIDDEN] = 60  # type: ignore[assignment]
+    style_warm_steps: Annotated[Literal[12], HIDDEN] = 12  # type: ignore[assignment]
+    style_optimiser: Annotated[Literal["adam"], HIDDEN] = "adam"  # type: ignore[assignment]
+    dream_mix: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
+
     def as_options(self, *above: dict[str, object]) -> Options:
         """The options of a run that dreams this picture, with values put over these."""
         hidden = {n for n, f in type(self).model_fields.items() if HIDDEN in f.metadata}
         shared = set(Options.model_fields) - hidden - UNTYPED
         given = {n: v for n, v in self.given(all_fields=True).items() if n in shared}
         return made(Options, given, *above)
+
+
+class PresetsOptions(Still):
+    """All options of an atlas of the presets: they go over what the presets say."""
+
+    sheet: Annotated[Path | None, Parameter(group=ATLAS, metavar="FILE")] = Field(
+        default=None, description="Write a contact sheet too: png, jpg or webp."
+    )
 
 
 # What is no part of how one of the pictures is made, or another thing in an atlas.
@@ -75,16 +94,6 @@ class AtlasOptions(Still):
     channel_count: Annotated[Literal[8], HIDDEN] = 8  # type: ignore[assignment]
     channels_per: Annotated[Literal["scene"], HIDDEN] = "scene"  # type: ignore[assignment]
     classes: Annotated[tuple[()], HIDDEN] = ()
-    style: Annotated[tuple[()], HIDDEN] = ()
-    style_method: Annotated[Literal["auto"], HIDDEN] = "auto"  # type: ignore[assignment]
-    style_weight: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
-    style_scale: Annotated[Literal[1], HIDDEN] = 1  # type: ignore[assignment]
-    style_colours: Annotated[Literal["painting"], HIDDEN] = "painting"  # type: ignore[assignment]
-    style_mask: Annotated[tuple[()], HIDDEN] = ()
-    style_steps: Annotated[Literal[60], HIDDEN] = 60  # type: ignore[assignment]
-    style_warm_steps: Annotated[Literal[12], HIDDEN] = 12  # type: ignore[assignment]
-    style_optimiser: Annotated[Literal["adam"], HIDDEN] = "adam"  # type: ignore[assignment]
-    dream_mix: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
 
     def _check_together(self) -> None:
         super()._check_together()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from streamdream.atlas.plates import Plate
 from streamdream.atlas.sheet import shrunk
-from streamdream.frame import Pixels
+from streamdream.frame import Bytes, Pixels
 
 LARGEST = 1280  # px; pictures on the page are not larger either way
 QUALITY, EFFORT = 82, 3  # of WebP
@@ -25,24 +25,32 @@ MOST_KINDS = 10  # that can be chosen between by hand
 
 @dataclass(frozen=True)
 class Card:
-    """A plate with its picture as it stands on the page: a URL that holds all of it."""
+    """A plate with its `picture` as it stands on the page: a URL that holds all of it.
+
+    `small` is the picture as it stands on a sheet.
+    """
 
     plate: Plate
     picture: str
+    small: Bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How high and wide the picture is, or pixels of that shape."""
+        return self.small.shape[:2]
 
 
 @dataclass(frozen=True)
 class Book:
     """What a page tells besides: its `title`, `told` below it, and the `source` (a URL).
 
-    `what` the pictures are of, several of them; `size` (h, w) of each.
+    `what` the pictures are of, several of them.
     """
 
     title: str
     told: str
     what: str
     source: str
-    size: tuple[int, int]
 
 
 def inline(pixels: Pixels, most: int = LARGEST, quality: int = QUALITY) -> str:

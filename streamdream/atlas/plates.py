@@ -29,7 +29,8 @@ SOON = 0.2  # s after which somebody who wants it to stop is heard
 class Plate:
     """One picture of an atlas: the dream of a picture by `options`, which `command` makes alone.
 
-    `name` is its title, `facts` are what is known of it, `kind` is what it can be sorted by.
+    `name` is its title, `told` a sentence about it, `facts` what is known of it, `kind` what it
+    can be sorted by.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Plate:
     command: str
     facts: tuple[str, ...] = ()
     kind: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,13 @@ def flags(options: Look, left_out: Collection[str] = ()) -> list[str]:
     return words
 
 
-def command(source: str, name: str, *options: str) -> str:
-    """The command, quoted for a POSIX shell, that dreams `source` into `name.png`."""
-    words = ["-" if source == PIPE else _named(source), "-o", _named(f"{name}.png"), *options]
-    return shlex.join(["streamdream", *words])
+def command(source: str, target: str, *options: str, before: str = "") -> str:
+    """The command, quoted for a POSIX shell, that makes `target` of `source`.
+
+    `before` is the name of one of the commands that streamdream has.
+    """
+    words = ["-" if source == PIPE else _named(source), "-o", _named(target), *options]
+    return shlex.join(["streamdream", *([before] if before else []), *words])
 
 
 def _named(path: str) -> str:

@@ -210,7 +210,9 @@ class Controls:
         values = read_preset(name, Look)
         with self._lock:
             begun = {k: v for k, v in self._start.given(True).items() if _is_look(k)}
-            if "layers" in values:  # without a model they are the default one's
+            if "layers" in values or "classes" in values:
+                # Without a model they are the default one's; classes stand for layers.
+                begun |= {"layers": ()}
                 begun["model"] = Look.model_fields["model"].get_default()
             elif "model" in values:
                 begun["layers"] = ()

@@ -12,7 +12,7 @@ from torch import Tensor
 from streamdream import models
 from streamdream.backbone import Backbone
 from streamdream.frame import Image, Size
-from streamdream.models import weighed
+from streamdream.models import parted, weighed
 from streamdream.objectives.aims import Aim, Energy, Part
 from streamdream.objectives.classes import class_of
 from streamdream.objectives.guides import Guides
@@ -124,9 +124,8 @@ class Aimer:
                 for guide, share in zip(guides, shares, strict=True):
                     of = Guided(units.layer)
                     found.append(Sought(of, weight * mix * share / whole, (every,), guide))
-        names, odds = weighed(options.classes)
+        names, odds = _weighed(options.classes, alone=not _terms(options))
         if names:
-            odds = odds or (1.0,) * len(names)
             total = sum(abs(each) for each in odds)
             weights = torch.zeros(self._count(LOGITS, image))
             for name, each in zip(names, odds, strict=True):
@@ -175,9 +174,18 @@ class Aimer:
 
 def _terms(options: Look) -> list[tuple[str, float]]:
     """The names of what is excited of layers, with their weights."""
-    only = bool(weighed(options.classes)[0]) and not options.guide
-    names, weights = weighed(options.layers if only else options.chosen_layers)
-    return list(zip(names, weights or (1.0,) * len(names), strict=True))
+    classes = weighed(options.classes)[0]
+    only = bool(classes) and not options.guide
+    names, weights = _weighed(options.layers if only else options.chosen_layers, not classes)
+    return list(zip(names, weights, strict=True))
+
+
+def _weighed(texts: tuple[str, ...], alone: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and their weights; where they are excited `alone`, alike ones are 1."""
+    names, weights = weighed(texts)
+    if weights is None and not alone:
+        weights = tuple(weight for _, weight in map(parted, texts) if weight != 0)
+    return names, weights or (1.0,) * len(names)
 
 
 def _picking(name: str, options: Look) -> Units:

@@ -4,7 +4,9 @@
 const one = (selector) => document.querySelector(selector);
 const plates = [...document.querySelectorAll(".plate")];
 const told = (plate) =>
-  [".facts", "code", "h2"].map((part) => plate.querySelector(part).textContent).join(" ");
+  [".facts", ".told", "code", "h2"]
+    .map((part) => plate.querySelector(part)?.textContent ?? "")
+    .join(" ");
 const words = new Map(plates.map((plate) => [plate, ` ${told(plate).toLowerCase()} `]));
 const large = one("#large");
 const search = one("#search");
@@ -69,6 +71,7 @@ function enlarge(plate) {
   one("#dream").alt = picture.alt;
   one("#name").textContent = titleOf(plate);
   one("#facts").textContent = plate.querySelector(".facts").textContent;
+  one("#about").textContent = plate.querySelector(".told")?.textContent ?? "";
   one("#command").replaceChildren(...plate.querySelector("code").cloneNode(true).childNodes);
   compare(false);
   if (!large.open) large.showModal();
