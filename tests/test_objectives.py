@@ -24,7 +24,7 @@ from streamdream.graphs import Replayed
 from streamdream.live.controls import Controls
 from streamdream.live.options import LiveOptions
 from streamdream.motion import OpticalFlow
-from streamdream.objectives.aimer import Aimer
+from streamdream.objectives.aimer import CLASS, Aimer
 from streamdream.objectives.aims import Aim, response
 from streamdream.objectives.classes import class_of
 from streamdream.objectives.guides import Film as GuideFilm
@@ -477,7 +477,23 @@ def test_a_class_and_layers_weigh_what_they_are_said_to(lite0: Backbone, photo: 
         look = made(Options, values)
         return aimer.aim(photo, look, {}).weights.tolist()
 
-    assert weights(layers="block9*4", classes="goldfish") == [4, 1]
-    assert weights(layers="block5*0.5,block9*0.5", classes="goldfish*0.25") == [0.5, 0.5, 0.25]
+    both = weights(layers="block9*4", classes="goldfish")
+    assert both == pytest.approx([4, CLASS])
+    both = weights(layers="block5*0.5,block9*0.5", classes="goldfish*0.25")
+    assert both == pytest.approx([0.5, 0.5, 0.25 * CLASS])
     assert weights(layers="block5*0.5,block9*0.5") == [1, 1]  # alone only their ratio counts
-    assert weights(classes="goldfish*0.25") == [1]
+    assert weights(classes="goldfish*0.25") == weights(classes="goldfish")
+
+
+def test_a_class_and_a_layer_of_the_same_weight_are_about_as_strong(
+    lite0: Backbone, cat: Image
+) -> None:
+    aimer = Aimer(lite0)
+    layer, one = (
+        whole_slope(lite0, cat, aim).norm()
+        for aim in (
+            aimer.aim(cat, made(Options, {"layers": "block9"}), {}),
+            aimer.aim(cat, made(Options, {"classes": "goldfish"}), {}),
+        )
+    )
+    assert 0.2 < float(one / layer) < 5
