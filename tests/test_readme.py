@@ -36,6 +36,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "scenes": {},
     "jobs": {},
     "models": {},
+    "presets": {"--work-size": "32"},
 }
 
 
@@ -137,7 +138,14 @@ def test_the_tour_works(place: Path, command: str) -> None:
             [sys.executable, "-m", "streamdream", *words], cwd=place, stdout=piped,
             stderr=subprocess.PIPE, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy"},
         )  # fmt: skip
-    shows = target is None and words[0] not in ("probe", "scenes", "jobs", "atlas", "models")
+    shows = target is None and words[0] not in (
+        "probe",
+        "scenes",
+        "jobs",
+        "atlas",
+        "models",
+        "presets",
+    )
     if shows:
         # A window stays until somebody closes it.
         time.sleep(15)
