@@ -36,7 +36,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "scenes": {},
     "jobs": {},
     "models": {},
-    "presets": {"--work-size": "32"},
+    "presets": {},
 }
 
 
