@@ -120,25 +120,26 @@ def presets(
 
 
 def list_presets() -> None:
-    """Print the presets, with small pictures on a terminal that has colours."""
+    """Print the presets: a line each, or small pictures on a terminal that has colours."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from streamdream.atlas import gallery
 
     console = Console(highlight=False)
-    pictured = console.is_terminal and console.color_system not in (None, "standard", "windows")
-    for preset in gallery.presets():
-        use = "streamdream zoom" if preset.zooms else "streamdream"
-        told = (preset.name, preset.told, " ".join(preset.flags))
-        if not pictured:
-            print("\t".join((f"{use} --preset {told[0]}", *told[1:])))
-            continue
-        words = Text.assemble((told[0], "bold"), (f"  {use}", "dim") if preset.zooms else "")
-        words.append(f"\n{told[1]}\n").append(told[2], "dim")
-        row = Table.grid(padding=(0, 2))
-        row.add_row(gallery.blocks(preset.picture), words)
+    found = list(gallery.presets())
+    if not console.is_terminal or console.color_system in (None, "standard", "windows"):
+        for preset in found:
+            words = f"{preset.use} --preset {preset.name}", preset.told, " ".join(preset.flags)
+            print("\t".join(words))
+        return
+    gap = 3
+    columns = max(1, (console.width + gap) // (gallery.ACROSS + gap))
+    for begin in range(0, len(found), columns):
+        row = Table.grid(padding=(0, gap, 0, 0))
+        for _ in range(columns):
+            row.add_column(width=gallery.ACROSS)
+        row.add_row(*map(gallery.drawn, found[begin : begin + columns]))
         console.print(row)
         console.print()
 

@@ -15,7 +15,7 @@ from streamdream.zoom.options import ZoomOptions
 if TYPE_CHECKING:
     from rich.text import Text
 
-ACROSS = 16  # characters that a picture is wide on a terminal
+ACROSS = 24  # characters that a picture is wide on a terminal
 KINDS: tuple[type[Look], ...] = (Options, ZoomOptions)
 
 
@@ -39,6 +39,11 @@ class Preset:
         return self.kind is ZoomOptions
 
     @property
+    def use(self) -> str:
+        """The command that it is for."""
+        return "streamdream zoom" if self.zooms else "streamdream"
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """Its options as they are read: layers block9, octaves 5."""
         joined = " ".join(self.flags)
@@ -59,6 +64,13 @@ def presets() -> Iterator[Preset]:
             look = made(kind, read_preset(name, kind))
             words = tuple(typed.flags(look))
             yield Preset(name, kind, preset_told(name, kind), words, preset_picture(name, kind))
+
+
+def drawn(preset: Preset) -> Text:
+    """A preset for a terminal with colours: its picture, and below it its name and words."""
+    text = blocks(preset.picture).append(f"\n{preset.name}", "bold")
+    text.append("  zoom" * preset.zooms, "dim").append(f"\n{preset.told}\n")
+    return text.append(" ".join(preset.flags), "dim")
 
 
 def blocks(picture: bytes, across: int = ACROSS) -> Text:

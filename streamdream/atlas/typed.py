@@ -25,6 +25,7 @@ def flags(options: Look, left_out: Collection[str] = ()) -> list[str]:
             words.append(flag if value else flag.replace("--", "--no-", 1))
             continue
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = text.removesuffix(".0") if isinstance(value, float) else text
         # After a space the shell's parser would take a leading dash for another option.
         words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return words

@@ -11,6 +11,7 @@ const words = new Map(plates.map((plate) => [plate, ` ${told(plate).toLowerCase(
 const large = one("#large");
 const search = one("#search");
 const kinds = [...document.querySelectorAll("#kinds button")];
+const MOST_ENLARGED = 2.5;
 let kind = "";
 let shown = plates;
 let current = null;
@@ -69,6 +70,9 @@ function enlarge(plate) {
   const picture = plate.querySelector("img");
   one("#dream").src = picture.src;
   one("#dream").alt = picture.alt;
+  for (const large of [one("#dream"), one("#source")]) {
+    large.style.maxWidth = `${MOST_ENLARGED * picture.naturalWidth}px`;
+  }
   one("#name").textContent = titleOf(plate);
   one("#facts").textContent = plate.querySelector(".facts").textContent;
   one("#about").textContent = plate.querySelector(".told")?.textContent ?? "";
