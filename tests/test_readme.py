@@ -32,7 +32,6 @@ QUICK = {"--work-size": "64", "--steps": "1", "--warm-steps": "1", "--octaves": 
 QUICK_STYLE = {"--style-steps": "1", "--style-warm-steps": "1"}
 OTHERS: dict[str, dict[str, str]] = {
     "train": {"--steps": "2", "--crop": "64", "--overwrite": ""},
-    "presets": {"--work-size": "32", "--steps": "1", "--octaves": "1"},
     "atlas": {"--work-size": "32", "--steps": "1", "--octaves": "1"},
     "scenes": {},
     "jobs": {},
@@ -131,7 +130,7 @@ def test_the_tour_works(place: Path, command: str) -> None:
         words += ["--frames", "3"]
     if "--style" in words:
         quick = {**quick, **QUICK_STYLE}
-    if "--config" not in words and words != ["presets"] and words[:2] != ["presets", "-o"]:
+    if "--config" not in words:
         words += [w for pair in quick.items() if pair[0] not in words for w in pair if w]
     target = place / words[words.index("-o") + 1] if "-o" in words else None
     with open(place / "piped.mkv", "wb") as piped:
