@@ -18,7 +18,7 @@ from streamdream.atlas.features import Maps, write_features
 from streamdream.atlas.options import UNTYPED, AtlasOptions, Still
 from streamdream.atlas.page import Book, Card, inline, rendered
 from streamdream.atlas.plates import Dreamed, Plate, dream_plates
-from streamdream.files import is_picture
+from streamdream.files import is_picture, part_of
 from streamdream.frame import Frame, on_black, to_image, work_size
 from streamdream.info import Counts, VideoInfo
 from streamdream.masks.options import check_mask
@@ -212,7 +212,7 @@ def write(
             sheet.save(sheet.drawn(book.title, book.told, pictures), path, made.complete)
         else:
             _save_page(rendered(book, cards), path, made.complete)
-        made.paths.append(path if made.complete else PartFile(path).part)
+        made.paths.append(path if made.complete else part_of(path))
 
 
 def _save_page(html: str, path: Path, complete: bool) -> None:
