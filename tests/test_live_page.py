@@ -277,6 +277,19 @@ def test_the_picture_presets_and_strength_come_first_and_experts_options_are_fol
     expect(page.locator("#control-memory")).to_be_visible()
 
 
+def test_on_a_phone_the_chosen_preset_is_swept_into_view(opened: Open) -> None:
+    page, served, _ = opened((390, 844))
+    strip = page.locator("#presets")
+    last = strip.get_by_role("button").last
+    assert strip.evaluate("row => row.scrollWidth > row.clientWidth")
+    expect(last).not_to_be_in_viewport()
+    served.controls.take_preset(served.controls.presets[-1])
+    expect(last).to_have_attribute("aria-pressed", "true")
+    expect(last).to_be_in_viewport(ratio=1)
+    assert page.evaluate("window.scrollY") == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_only_signals_that_are_alive_are_shown(opened: Open) -> None:
     page, served, _ = opened()
     meters = page.locator("#signals label")

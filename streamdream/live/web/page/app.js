@@ -110,8 +110,17 @@ function take(state) {
     else row.show(state.values[name]);
   }
   if (held && known) known.tag = null; // look again when it was let go
-  for (const button of $("presets").children)
-    button.setAttribute("aria-pressed", String(button.textContent === words(state.preset ?? " ")));
+  for (const button of $("presets").children) {
+    const chosen = button.textContent === words(state.preset ?? " ");
+    if (chosen && button.getAttribute("aria-pressed") === "false") reveal(button);
+    button.setAttribute("aria-pressed", String(chosen));
+  }
+}
+
+/** Sweep the row of presets to one of them; the page itself stays where it is. */
+function reveal(button) {
+  const row = button.parentElement;
+  row.scrollLeft = button.offsetLeft - row.offsetLeft - (row.clientWidth - button.offsetWidth) / 2;
 }
 
 function build(found) {
