@@ -331,7 +331,9 @@ def campaigns(arguments: argparse.Namespace, folder: Path) -> Iterator[Campaign]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the campaigns and tell of them; 1 where a result is another one."""
-    parser = argparse.ArgumentParser(usage=(__doc__ or "").partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kind", choices=COUNTS)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seed", default="0")

@@ -244,7 +244,9 @@ def differences(source: Path, target: Path) -> Iterator[str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one of them; 1 where it fails."""
-    parser = argparse.ArgumentParser(usage=(__doc__ or "").partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("cost", "long"))
     sample = Path(__file__).parent.parent / "samples" / "clip.mp4"
     parser.add_argument("--film", type=Path, default=sample)
