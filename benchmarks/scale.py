@@ -1,7 +1,7 @@
 """What long renders are made of, and what several workers gain.
 
     python benchmarks/scale.py parts [--size 3840x2160] [--frames 12] [OPTION=VALUE ...]
-    python benchmarks/scale.py workers [--workers 2] [--frames 48] [--rounds 2] [OPTION=VALUE ...]
+    python benchmarks/scale.py workers [--workers 2] [--frames 120] [--rounds 2] [OPTION=VALUE ...]
 
 parts    of one frame of a film of this size the processor seconds of each part on one thread:
          reading, the search for cuts, motion, the dream, laying it on, encoding. What a film
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE")
     arguments = parser.parse_intermixed_args()
-    arguments.frames = arguments.frames or {"parts": 12, "workers": 48}[arguments.what]
+    arguments.frames = arguments.frames or {"parts": 12, "workers": 120}[arguments.what]
     given = dict(word.split("=", 1) for word in arguments.options)
     given = {name.replace("-", "_"): value for name, value in given.items()}
     holds = {"parts": parts, "workers": workers}[arguments.what](arguments, given)

@@ -152,7 +152,7 @@ class Loop:
                     if heads is None:
                         heads = stack.enter_context(self.again()).skim()
                     head = next(h for h in heads if h.index == place).frame()
-                    frame = mixed(frame, head, _smooth((place + 1) / (self.head + 1)))
+                    frame = mixed(frame, head, smooth((place + 1) / (self.head + 1)))
                 yield replace(frame, index=frame.index - self.head, time=frame.time - self.shift)
 
     def redrawn(
@@ -215,7 +215,7 @@ class Seam:
 
     def __call__(self, frame: Frame, states: States) -> States:
         """The states to show and to carry on."""
-        share = _smooth(float(1 + (frame.time - self._last) / self._seconds))
+        share = smooth(float(1 + (frame.time - self._last) / self._seconds))
         if self._leading:
             if share > 0:
                 for state in states:
@@ -308,7 +308,7 @@ def mixed(one: Frame, other: Frame, share: float) -> Frame:
     )
 
 
-def _smooth(way: float) -> float:
+def smooth(way: float) -> float:
     """From 0 to 1 without a kink at either end (smoothstep)."""
     way = min(1.0, max(0.0, way))
     return way * way * (3 - 2 * way)

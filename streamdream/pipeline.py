@@ -117,7 +117,10 @@ States = tuple[State | None, ...]
 """One for each effect; None where it took no part."""
 
 Settle = Callable[[Frame, States], States]
-"""Has the last word on a frame's states: what it gives is shown, and carried on."""
+"""Has the last word on a frame's states: what it gives is shown, and carried on.
+
+A flash is forgotten as ever where it gives back the very states that it was given.
+"""
 
 
 @dataclass(frozen=True)
@@ -311,9 +314,9 @@ def steps(
                     raise ModelError("dream", f"frame {frame.index} came out as no numbers", cure)
                 found.append(after)
                 image = image + after.delta
-            shown = tuple(found) if settle is None else settle(frame, tuple(found))
-            # What settles counts on every frame's having been carried on.
-            states = states if view.flash and settle is None else shown
+            unsettled = tuple(found)
+            shown = unsettled if settle is None else settle(frame, unsettled)
+            states = states if view.flash and shown is unsettled else shown
             past = {number: kept for number, kept in past.items() if number >= view.oldest}
             past[view.number] = states
             pixels = frame.pixels

@@ -111,7 +111,7 @@ def command_of(source: str | Path, target: Path, options: Options) -> str:
         if value is None or value == ():
             continue
         words.append(f"{flag}={_typed(value)}")
-    implied = any(word.startswith(("--workers=", "--cluster=")) for word in words)
+    implied = any(word.startswith(("--workers=", "--cluster=", "--split=")) for word in words)
     return shlex.join(words if implied else [*words, "--resume"])
 
 

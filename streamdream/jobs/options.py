@@ -44,6 +44,14 @@ class Lasting(BaseModel):
         description="Processes that dream scenes at the same time, each with its part of the "
         "cores, on a GPU each where there are several; implies --resume.",
     )
+    split: Annotated[float | None, Parameter(group=LASTING, metavar="SECONDS")] = Field(
+        default=None,
+        ge=4,
+        le=86_400,
+        description="Dream shots that are longer than this in parts, which several workers can "
+        "make at the same time: each is led into for a second, and fades in for another; "
+        "implies --resume.",
+    )
     threads: Annotated[int | None, Parameter(group=LASTING)] = Field(
         default=None,
         ge=1,
@@ -66,7 +74,23 @@ class Lasting(BaseModel):
     @property
     def lasts(self) -> bool:
         """Whether it is made in segments."""
-        return self.resume or self.workers > 1 or self.cluster is not None
+        return self.resume or self.shared
+
+    @property
+    def shared(self) -> bool:
+        """Whether parts of it are made apart from each other."""
+        return self.workers > 1 or self.cluster is not None or self.split is not None
+
+    @property
+    def lasting_flag(self) -> str:
+        """The option by which it is."""
+        asked = {
+            "--resume": self.resume,
+            "--workers": self.workers > 1,
+            "--cluster": self.cluster is not None,
+            "--split": self.split is not None,
+        }
+        return next(flag for flag, is_so in asked.items() if is_so)
 
     # What may differ when a job goes on: it changes nothing about the result.
     free: ClassVar[frozenset[str]] = frozenset(
@@ -81,16 +105,17 @@ def check_lasting(options: Options, given: Input, target: Path | None) -> None:
     if not options.lasts:
         return
     _check_cluster(options)
+    flag = options.lasting_flag
     if target is None:
-        raise OptionError("--resume", "a window cannot be gone on with", "name a file with -o")
+        raise OptionError(flag, "a window cannot be gone on with", "name a file with -o")
     if target == STDOUT:
         told = "standard output cannot be gone on with"
-        raise OptionError("--resume", told, "name a file with -o")
+        raise OptionError(flag, told, "name a file with -o")
     if options.loop_kind is not None:
         told = f"{options.loop_kind} reads its source twice, which cannot be gone on with"
-        raise OptionError("--resume", told, "leave one of them out")
+        raise OptionError(flag, told, "leave one of them out")
     if not given.all_files:
-        raise OptionError("--resume", f"{given.label} comes only once", "save it as a file first")
+        raise OptionError(flag, f"{given.label} comes only once", "save it as a file first")
     if not options.overwrite and target.exists() and not JobFolder.of(target).path.exists():
         cure = "give another name, or --overwrite"
         raise SinkError(target, "exists already, and no job of it is unfinished", cure)

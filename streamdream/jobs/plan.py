@@ -1,14 +1,15 @@
 """Which shares a film is split into: parts that begin and end where scenes do.
 
 They are found while the first of them are already being dreamed, by the detector that the
-pipeline asks as well (see `cuts`), without converting more than the frames before cuts.
+pipeline asks as well (see `cuts`), without converting more than the frames before cuts. Shots
+that are too long for one are split where that is asked for, see `seams`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from itertools import takewhile
 from typing import Any
@@ -21,6 +22,47 @@ from streamdream.sources import Glimpse, VideoSource
 
 PARTS = 6  # shares for each worker, about: fewer leave some idle in the end, more begin too often
 SHORTEST = 24  # frames; beginning to read a share takes as long as some frames do
+OVERLAP = 2  # s in which both parts of a shot are dreamed: half to settle, half to fade
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a share may begin: `lead` frames behind `place`, 0 where a scene begins."""
+
+    place: Place
+    lead: int = 0
+
+    @property
+    def index(self) -> int:
+        """The first frame of the share."""
+        return self.place.index + self.lead
+
+    def told(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self.place), "time": str(self.place.time), "lead": self.lead}
+
+    @staticmethod
+    def read(told: dict[str, Any]) -> Beginning:
+        """From what `told` gave."""
+        place = {name: value for name, value in told.items() if name != "lead"}
+        return Beginning(Place(**{**place, "time": Fraction(told["time"])}), told["lead"])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Long shots are split every `length` frames, with `lead` frames that both parts dream."""
+
+    length: int
+    lead: int
+
+    @staticmethod
+    def of(source: VideoSource, seconds: float | None) -> Split | None:
+        """Every so many seconds, as far as the source's rate tells; None: not at all."""
+        if seconds is None:
+            return None
+        rate = source.info.rate or 25
+        lead = max(2, round(OVERLAP * rate))
+        return Split(max(2 * lead, round(Fraction(seconds) * rate)), lead)
 
 
 def shares_of(
@@ -28,48 +70,68 @@ def shares_of(
     source: VideoSource,
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
+    split: float | None = None,
 ) -> Generator[Share, None, None]:
     """The shares of a film, in order, each as soon as its end is known, until it is `stopped`.
 
-    Once all are known they are kept in the job's folder, and read from there another time.
+    Shots of more than `split` seconds become several. Once all are known they are kept in the
+    job's folder, and read from there another time.
     """
     frames = source.info.frames or 0
     least = max(SHORTEST, frames // (PARTS * workers))
     begin = Share()
-    for place in _kept(folder) or _found(folder, source, stopped):
-        if place.index - begin.begin >= least:
-            yield Share(begin.begin, place.index, begin.place)
-            begin = Share(place.index, None, place)
+    parts = Split.of(source, split)
+    for found in _kept(folder) or _found(folder, source, stopped, parts):
+        # Every part of a split shot is a share, for however many workers: so frames are the same.
+        if found.lead or found.index - begin.begin >= least:
+            yield replace(begin, end=found.index, seam=found.lead)
+            begin = Share(found.index, None, found.place, lead=found.lead)
     yield begin
 
 
-def _kept(folder: JobFolder) -> list[Place] | None:
-    """Where scenes begin, from another time; None if that is not known, or damaged."""
+def _kept(folder: JobFolder) -> list[Beginning] | None:
+    """Where shares may begin, from another time; None if that is not known, or damaged."""
     try:
         told = read_sealed(folder.plan)
-        return None if told is None else [_place(each) for each in told]
+        return None if told is None else [Beginning.read(each) for each in told]
     except (ValueError, TypeError, KeyError):
         return None
 
 
-def _found(folder: JobFolder, source: VideoSource, stopped: Callable[[], bool]) -> Iterator[Place]:
+def _found(
+    folder: JobFolder, source: VideoSource, stopped: Callable[[], bool], split: Split | None
+) -> Iterator[Beginning]:
     told: list[dict[str, Any]] = []
     with closing(source.skim()) as glimpses:
-        for place in scene_places(source, takewhile(lambda _: not stopped(), glimpses)):
-            told.append({**asdict(place), "time": str(place.time)})
-            yield place
+        for found in beginnings(source, takewhile(lambda _: not stopped(), glimpses), split):
+            told.append(found.told())
+            yield found
     if not stopped():
         write_sealed(folder.plan, told)
 
 
-def scene_places(source: VideoSource, glimpses: Iterable[Glimpse]) -> Iterator[Place]:
-    """Where scenes begin but the first: each a place behind the last frame before it."""
+def beginnings(
+    source: VideoSource, glimpses: Iterable[Glimpse], split: Split | None = None
+) -> Iterator[Beginning]:
+    """Where scenes begin but the first, and where long ones are split.
+
+    No part that comes of splitting is shorter than half of what it may be. Where both parts are
+    dreamed there is no flash: it puts the split off.
+    """
     before: Glimpse | None = None
+    begin, lead_in = 0, None
     for glimpse, turn in shots(glimpses, lambda picture: picture.small()):
         if turn is Turn.BEGINS and before is not None:
-            yield source.place_behind(before.frame())
+            yield Beginning(source.place_behind(before.frame()))
+            begin, lead_in = glimpse.index, None
+        elif split is not None and before is not None:
+            if turn is Turn.FLASH and lead_in is not None and glimpse.index < begin + split.length:
+                # What a flash is shows only behind it, so there is to be none where a part ends.
+                begin, lead_in = glimpse.index + 1 - (split.length - split.lead), None
+            far = glimpse.index - begin
+            if lead_in is not None and far == split.length + split.length // 2:
+                yield Beginning(lead_in, split.lead)
+                begin, far, lead_in = begin + split.length, far - split.length, None
+            if far == split.length - split.lead:
+                lead_in = source.place_behind(before.frame())
         before = glimpse
-
-
-def _place(told: dict[str, Any]) -> Place:
-    return Place(**{**told, "time": Fraction(told["time"])})

@@ -6,8 +6,8 @@ it: then it does not matter who made that, or when. All that is needed is in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,10 +16,11 @@ import torch
 from streamdream.frame import Frame
 from streamdream.jobs.folder import JobFolder, digest_of_bytes
 from streamdream.jobs.points import unpacked
+from streamdream.jobs.seams import Seam
 from streamdream.jobs.segments import Coder, Record, SegmentsSink, record_of
 from streamdream.masks.masking import Masks
 from streamdream.motion import OpticalFlow
-from streamdream.pipeline import Effect, Picture, Point, steps
+from streamdream.pipeline import Effect, Picture, Point, Settle, Step, steps
 from streamdream.places import Place
 from streamdream.run import Prepared, drive_of, enough_memory
 from streamdream.threads import Behind
@@ -32,6 +33,10 @@ class Share:
     The source goes on at `place`, None: `begin` is counted off from its start. `point` is the
     digest of the point to go on from, None where a scene begins. Times of packets are behind
     `latest`, None where nobody knows what comes before.
+
+    Where it goes on a shot whose part before is another share, `lead` frames before `begin` are
+    dreamed and not kept; `place` is where they begin. Where the shot goes on in another share,
+    the last `seam` frames are drawn to the dream that leads to that.
     """
 
     begin: int = 0
@@ -39,11 +44,13 @@ class Share:
     place: Place | None = None
     point: str | None = None
     latest: int | None = None
+    lead: int = 0
+    seam: int = 0
 
-    @staticmethod
-    def behind(record: Record, end: int | None) -> Share:
-        """What follows on a segment, up to `end`."""
-        return Share(record.end, end, record.place, record.point or None, record.latest)
+    def behind(self, record: Record, end: int | None) -> Share:
+        """What of it follows on one of its segments, up to `end`."""
+        how = record.place, record.point or None, record.latest
+        return Share(record.end, end, *how, seam=self.seam if end == self.end else 0)
 
 
 def missing(folder: JobFolder, share: Share | None = None) -> Share | None:
@@ -77,8 +84,8 @@ def _to(end: int | None, share: Share, followed: list[Record], folder: JobFolder
         if record.point is None:
             continue
         if record.point == "" or _point_data(folder, record.end, record.point) is not None:
-            return Share.behind(record, end)
-    return replace(share, end=end)
+            return share.behind(record, end)
+    return replace(share, end=end, seam=share.seam if end == share.end else 0)
 
 
 def _point_data(folder: JobFolder, index: int, digest: str) -> bytes | None:
@@ -110,7 +117,7 @@ def render(
     def frames() -> Generator[Frame, None, None]:
         nonlocal cut_off
         for glimpse in source.skim(share.place):
-            if glimpse.index < share.begin:
+            if glimpse.index < share.begin - share.lead:
                 continue
             if share.end is not None and glimpse.index >= share.end:
                 cut_off = True
@@ -127,17 +134,32 @@ def render(
 
     point = _point(folder, share, device)
     drive = drive_of(options, source, ready.song)
-    sink = SegmentsSink(folder, coder, source, options.segment, share.latest, ended)
-    motion = OpticalFlow(options.flow)
-    masks = Masks.of(options, options.start or Fraction(0))
-    how = motion, device, watch, lambda: step(done), drive, None, masks, point
+    seam = None
+
+    def dreamed(
+        stream: Iterable[Frame], settle: Settle | None = None, point: Point | None = None
+    ) -> Generator[Step, None, None]:
+        motion = OpticalFlow(options.flow)
+        masks = Masks.of(options, options.start or Fraction(0))
+        how = motion, device, watch, lambda: step(done), drive, settle, masks, point
+        return steps(stream, options, effects, *how)
+
+    if share.seam:
+        assert share.end is not None
+        seam = Seam(share.end - share.seam, share.end, dreamed)
+    most = options.segment
+    sink = SegmentsSink(folder, coder, source, most, share.latest, ended, seam and seam.first)
+    stream = frames() if seam is None else seam.seen(frames())
     with (
         enough_memory(device),
         Behind(sink) as behind,
-        closing(steps(frames(), options, effects, *how)) as made,
+        seam or nullcontext(),
+        closing(dreamed(stream, seam, point)) as made,
     ):
         for each in made:
-            behind.write(each)
+            if each.source.index < share.begin:
+                continue
+            behind.write(each if seam is None else seam.shown(each))
             done += 1
             step(done)
 

@@ -273,14 +273,16 @@ class SegmentsSink:
         most: int,
         latest: int | None = None,
         ended: Callable[[], bool] = lambda: True,
+        seam: int | None = None,
     ) -> None:
         """Write into `folder` segments of at most so many frames, behind the time `latest`.
 
-        In the end, `ended` tells whether that is the end of the source.
+        In the end, `ended` tells whether that is the end of the source. From frame `seam` on all
+        are one segment, behind which no point is needed: nobody could go on within it.
         """
         self.notices: list[str] = []
         self._folder, self._coder, self._source = folder, coder, source
-        self._most, self._latest, self._ended = most, latest, ended
+        self._most, self._latest, self._ended, self._seam = most, latest, ended, seam
         self._open: SegmentWriter | None = None
         self._step: Step | None = None  # the last one in the open segment
         self._begin = self._count = self._made = 0
@@ -293,7 +295,7 @@ class SegmentsSink:
     def write(self, step: Step) -> None:
         """Take a frame; raises SinkError."""
         try:
-            if self._open is not None and (step.begins or self._is_full()):
+            if self._open is not None and (step.begins or self._is_full(step.source.index)):
                 self._close(step.begins, last=False)
             if self._open is None:
                 self._begin, self._count = step.source.index, 0
@@ -318,16 +320,21 @@ class SegmentsSink:
         """Finish the last segment if all went well; raises SinkError."""
         try:
             if fault is None and self._open is not None:
-                self._close(cut=False, last=self._ended())
+                self._close(cut=self._seam is not None, last=self._ended())
         except OSError as late:
             raise fault_of(self._folder, late) from None
         finally:
             if self._open is not None:
                 self._open.forget()
 
-    def _is_full(self) -> bool:
-        """Whether the segment ends here; not behind a flash, where nobody can go on."""
+    def _is_full(self, index: int) -> bool:
+        """Whether the segment ends before this frame.
+
+        Not behind a flash nor within a seam, where nobody can go on.
+        """
         there = self._step is not None and self._step.point is not None
+        if self._seam is not None and index >= self._seam:
+            return there and index == self._seam
         return there and self._count >= self._most
 
     def _close(self, cut: bool, last: bool) -> None:

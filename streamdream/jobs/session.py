@@ -68,7 +68,9 @@ def dream_job(
     options = options.model_copy(update={"threads": _threads(options, folder)})
     with using_threads(options.threads), prepared(source, target, options, finishing) as ready:
         if ready.one and not is_video(target):  # there is nothing to go on with
-            alone = {"resume": False, "workers": 1, "cluster": None, "storage": None}
+            alone = {
+                "resume": False, "workers": 1, "cluster": None, "storage": None, "split": None,
+            }  # fmt: skip
             plain = options.model_copy(update=alone)
             return dream_file(source, target, plain, listener)
         open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
@@ -196,7 +198,7 @@ class _Session:
 
     def _render(self, ready: Prepared, share: Share) -> None:
         options = ready.options
-        if options.workers > 1 or options.cluster is not None:
+        if options.shared:
             self._share_out(ready)
             return
         if self._effects is None:
@@ -230,7 +232,9 @@ class _Session:
             staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
             workers = staff.places
         with Crew(staff, self._folder, self._notice) as crew:
-            crew.render(partial(shares_of, self._folder, ready.source, workers), step)
+            split = self._options.split
+            search = partial(shares_of, self._folder, ready.source, workers, split=split)
+            crew.render(search, step)
 
     def _join(self, ready: Prepared) -> None:
         folder, target, options, outcome = self._folder, self._target, ready.options, self.outcome

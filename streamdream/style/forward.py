@@ -131,9 +131,10 @@ class Forward:
 
         Frames that do not wait for each other are painted side by side. That takes less time than
         the same processors working together at one: those would wait for each other all the time.
+        Only one run at a time can have that: another one paints when it comes to a frame.
         """
-        threads = torch.get_num_threads()
-        if threads < 2 or self.painter.reads_carried or torch.device(device).type != "cpu":
+        threads, taken = torch.get_num_threads(), self._together is not None
+        if taken or threads < 2 or self.painter.reads_carried or torch.device(device).type != "cpu":
             yield None
             return
         workers = min(threads, AT_ONCE)
