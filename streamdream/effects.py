@@ -15,7 +15,7 @@ from streamdream.memory import keep_freed
 from streamdream.options import Look
 from streamdream.pipeline import Effect
 from streamdream.polish.options import NOISES, SHOWN
-from streamdream.style.named import Named, styles_of
+from streamdream.style.named import Named, optimises, styles_of
 from streamdream.zoo.store import Store
 
 OPTIMISER = "vgg19"  # whose features tell styles apart best
@@ -26,7 +26,7 @@ def precision_of(options: Look, device: torch.device) -> str:
 
     With a style it is that of the network which paints; a dream mixed into it takes the same.
     """
-    name = OPTIMISER if _optimises(styles_of(options), options) else options.model
+    name = OPTIMISER if optimises(styles_of(options), options) else options.model
     return backbone.choose_precision(options.precision, name, device)
 
 
@@ -103,10 +103,6 @@ def idle(effects: Iterable[Effect], options: Look) -> Iterator[str]:
         yield "--hold-saturation: --dream-colours luminance holds all of it"
 
 
-def _optimises(styles: tuple[Named, ...], options: Look) -> bool:
-    return bool(styles) and styles[0].kind == "picture" and options.style_method != "fast"
-
-
 def _painter(
     styles: tuple[Named, ...],
     options: Look,
@@ -115,7 +111,7 @@ def _painter(
     load: Load,
 ) -> Effect:
     # Each brings in libraries that the others do without.
-    if _optimises(styles, options):
+    if optimises(styles, options):
         from streamdream.style.optimised import Optimised
 
         return Optimised(load(OPTIMISER, device, precision, None, None))

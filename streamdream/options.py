@@ -30,7 +30,7 @@ from streamdream.piece import PIECE, Piece
 from streamdream.polish.options import Polished
 from streamdream.reactions import HEARD, Reaction, Texts
 from streamdream.schedule import Clock
-from streamdream.style.options import Painted
+from streamdream.style.options import STYLE, Painted
 from streamdream.values import (
     AS_WRITTEN,
     Bytes,
@@ -352,6 +352,13 @@ class Options(Written, Piece, Lasting):
     )
     ping_pong: Annotated[bool, Parameter(group=OUTPUT, negative=())] = Field(
         default=False, description="Add the same frames once more, backwards: a loop of any source."
+    )
+    style_passes: Annotated[int, Parameter(group=STYLE)] = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="Paint the film so many times by optimisation, to and fro, each time going "
+        "on from the last: what comes into the picture fits what it will be next to later.",
     )
     view: Annotated[Literal["dream", "side", "split"], Parameter(group=OUTPUT)] = Field(
         default="dream",

@@ -1,21 +1,17 @@
 """There and back: frames, and then the same frames again from the last to the first.
 
-They wait on the disk, each packed on its own without loss (FFV1, intra only), in a file that
-has no name: the system removes it, whatever happens. Memory stays the same however many
-there are.
+They wait on the disk, each packed on its own without loss (FFV1, intra only). Memory stays the
+same however many there are.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
-import struct
 from collections.abc import Generator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self, cast
 
@@ -27,6 +23,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from streamdream.frame import Frame, Size
 from streamdream.sinks import write_error
+from streamdream.stacks import Stack
 
 FORMS = {  # (bytes a value, values a pixel): libav's names of what frames have, of what is packed
     (1, 3): ("rgb24", "bgr0"),
@@ -34,7 +31,7 @@ FORMS = {  # (bytes a value, values a pixel): libav's names of what frames have,
     (2, 3): ("rgb48le", "gbrp16le"),
     (2, 4): ("rgba64le", "gbrap16le"),
 }
-LENGTH = struct.Struct("<Q")  # behind each frame, so that they can be read from the last
+WAITING = "frames that wait for the way back"
 
 
 def there_and_back(
@@ -83,17 +80,12 @@ class Spool:
 
     def __init__(self, folder: Path | None = None) -> None:
         """An empty one in this folder; raises SinkError if nothing can be written there."""
-        self._place = "frames that wait for the way back"
-        self._count = 0
         self._packing: tuple[tuple[Size, tuple[int, int]], VideoCodecContext] | None = None
-        try:
-            self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - closed at the end
-        except OSError as fault:
-            raise write_error(self._place, fault) from None
+        self._stack = Stack(WAITING, folder)
 
     def __len__(self) -> int:
         """How many frames lie there."""
-        return self._count
+        return len(self._stack)
 
     def __enter__(self) -> Self:
         """The stack itself."""
@@ -105,9 +97,8 @@ class Spool:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the file."""
-        with suppress(OSError):  # a full disk was told of before
-            self._file.close()
+        """Remove what lies there."""
+        self._stack.__exit__(kind, fault, trace)
 
     def push(self, frame: Frame) -> None:
         """Lay a frame on top; raises SinkError."""
@@ -118,32 +109,24 @@ class Spool:
             encoder = self._encoder(size, form)
             picture = av.VideoFrame.from_ndarray(joined, format=FORMS[form][0])
             picture = picture.reformat(format=encoder.pix_fmt)
-            picture.pts = self._count
+            picture.pts = len(self._stack)
             picture.time_base = Fraction(1, 1)
             (packet,) = encoder.encode(picture)
             head = encoder.extradata or b""
             packed = _Packed(
                 frame.time, frame.index, frame.duration, size, form, head, bytes(packet)
             )
-            record = pickle.dumps(packed)
-            self._file.write(record + LENGTH.pack(len(record)))
-            self._file.flush()
         except (OSError, FFmpegError) as fault:
-            raise write_error(self._place, fault) from None
-        self._count += 1
+            raise write_error(WAITING, fault) from None
+        self._stack.push(pickle.dumps(packed))
 
     def pop(self) -> Frame:
         """Take the topmost frame away; raises SinkError."""
+        packed: _Packed = pickle.loads(self._stack.pop())
         try:
-            self._file.seek(-LENGTH.size, os.SEEK_CUR)
-            (length,) = LENGTH.unpack(self._file.read(LENGTH.size))
-            self._file.seek(-LENGTH.size - length, os.SEEK_CUR)
-            packed: _Packed = pickle.loads(self._file.read(length))
-            self._file.seek(-length, os.SEEK_CUR)
             joined = _unpacked(packed)
         except (OSError, FFmpegError) as fault:
-            raise write_error(self._place, fault) from None
-        self._count -= 1
+            raise write_error(WAITING, fault) from None
         alpha = np.ascontiguousarray(joined[..., 3]) if joined.shape[2] == 4 else None
         pixels = np.ascontiguousarray(joined[..., :3])
         return Frame(pixels, packed.time, packed.index, packed.duration, alpha)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,7 +33,7 @@ from streamdream.options import Options, Written
 from streamdream.pictures import PictureSink, RowSink
 from streamdream.piece import Piece
 from streamdream.ping_pong import there_and_back
-from streamdream.pipeline import Drive, Picture, Settle, redraw, undriven
+from streamdream.pipeline import Drive, Effect, Picture, Settle, redraw, undriven
 from streamdream.processors import using_threads
 from streamdream.reactions import driven
 from streamdream.schedule import Clock
@@ -42,6 +42,7 @@ from streamdream.song import Song, duration_of
 from streamdream.soundtrack import Soundtrack
 from streamdream.sources import VideoSource
 from streamdream.style.named import check_styles, files_of
+from streamdream.style.passes import check_passes, in_passes
 from streamdream.threads import Behind
 from streamdream.video_sink import VideoSink
 from streamdream.views import arranged_info
@@ -126,9 +127,10 @@ def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int 
     if loop is not None:
         lead = loop.lead(options) / loop.period
         return loop.length + round(lead * loop.length)
-    if options.ping_pong and info.frames is not None:
-        return max(info.frames, 2 * info.frames - 2)
-    return info.frames
+    if info.frames is None:
+        return None
+    there = info.frames * options.style_passes
+    return there + max(0, info.frames - 2) if options.ping_pong else there
 
 
 def choose_device(name: str) -> torch.device:
@@ -203,9 +205,21 @@ def dream_file(
                 stream, options, effects, motion, device, watch, waiting, drive, settle, masks
             )
 
+        def painted(
+            stream: Iterable[Frame], effects: Sequence[Effect], drive: Drive, settle: Settle | None
+        ) -> Generator[Frame, None, None]:
+            # Masks, and what they cost, are for the pass that is shown.
+            last = settle is None
+            look = options if last else options.model_copy(update={"mask": ()})
+            where = masks if last else None
+            how = motion, device, watch, waiting, drive, settle, where
+            return redraw(stream, look, effects, *how)
+
         folder = None if target in (None, STDOUT) else target.absolute().parent
         if loop is not None:
             redrawn = loop.redrawn(frames, options, dreamed, folder, leading)
+        elif options.style_passes > 1:
+            redrawn = in_passes(iter(frames), options, effects, painted, drive, folder, leading)
         else:
             redrawn = dreamed(frames)
         if options.ping_pong:
@@ -247,6 +261,7 @@ def prepared(
     given = locate(source, options.exact_rate)
     reading = reading_of(options)
     check_styles(options)
+    check_passes(options)
     check_guides(options)
     check_mask(options)
     if target is not None:

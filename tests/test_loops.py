@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import math
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from disks import Full
 from media import Film, Painter, frame_times, packets, pictures
 from PIL import Image as Photo
 from skimage import data
@@ -451,18 +450,11 @@ def test_a_jump_in_the_source_is_told_of(tmp_path: Path) -> None:
     assert told.notices == [line + "--ping-pong to have none"]
 
 
-class Full(io.BytesIO):
-    """A file on a disk without room."""
-
-    def flush(self) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
 @pytest.mark.usefixtures("brightened")
 @pytest.mark.parametrize(
     ("more", "where", "what"),
     [
-        ({"ping_pong": True}, "streamdream.ping_pong.TemporaryFile", "frames that wait"),
+        ({"ping_pong": True}, "streamdream.stacks.TemporaryFile", "frames that wait"),
         ({"loop": True}, "streamdream.loops.SpooledTemporaryFile", "dream that waits"),
     ],
 )

@@ -93,6 +93,11 @@ def styles_of(options: Painted) -> tuple[Named, ...]:
     return tuple(named(name) for name in names)
 
 
+def optimises(styles: tuple[Named, ...], options: Painted) -> bool:
+    """Whether these styles are painted by optimisation, see `optimised`."""
+    return bool(styles) and styles[0].kind == "picture" and options.style_method != "fast"
+
+
 def files_of(options: Painted) -> tuple[Path, ...]:
     """The files that the options name for styles and their masks."""
     found = [style.path for style in styles_of(options) if style.path is not None]
