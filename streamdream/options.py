@@ -371,6 +371,9 @@ class Options(Written, Piece, Lasting):
         if self.loop + (self.loop_blend is not None) + self.ping_pong > 1:
             raise ValueError("only one of --loop, --loop-blend and --ping-pong can be given")
 
+    def _recorded(self) -> set[str]:
+        return super()._recorded() | ({"style_passes"} if self.style_passes > 1 else set())
+
     @property
     def loop_kind(self) -> str | None:
         """The option by which the result is to loop, as it is typed; None if it is not."""

@@ -18,9 +18,9 @@ from streamdream.frame import Frame, Image, Pixels, Resized
 from streamdream.motion import OpticalFlow
 from streamdream.options import Look
 from streamdream.pipeline import Carried, Drive, Effect, Picture, Settle, redraw, undriven
-from streamdream.run import Silent, dream_file
+from streamdream.run import Silent, dream_file, read_settings
 from streamdream.schedule import Clock
-from streamdream.settings import build
+from streamdream.settings import build, recorded
 from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 from streamdream.style.passes import in_passes
@@ -130,6 +130,8 @@ def test_a_film_is_painted_twice_with_its_times_and_sound(painting: Path, tmp_pa
         made.append(target.read_bytes())
         assert frame_times(target) == frame_times(film)[:4]
     assert made[0] == made[1] != made[2]
+    like = recorded(read_settings(tmp_path / "two.mp4"), "two.mp4")
+    assert like["style_passes"] == 2
     assert len(packets(tmp_path / "two.mp4")) == len(packets(tmp_path / "one.mp4"))
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"film.mp4", "two.mp4", "again.mp4", "one.mp4"}
