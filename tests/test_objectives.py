@@ -82,6 +82,7 @@ OBJECTIVES: dict[str, dict[str, object]] = {
     "place": {"layers": "{0}[@0.4,0.6]"},
     "neuron": {"layers": "{0}[17@0.4,0.6]"},
     "guide": {"guide": "GUIDE"},
+    "a place beside a guide": {"layers": "{0}[@0.4,0.6]", "guide": "GUIDE"},
     "some of a guide": {"guide": "GUIDE", "guide_weight": 0.5, "layers": "{0},{1}[0..20]"},
 }
 OF_CLASSES: dict[str, dict[str, object]] = {
