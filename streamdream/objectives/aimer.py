@@ -131,7 +131,7 @@ class Aimer:
             for name, each in zip(names, odds, strict=True):
                 weights[class_of(name, options.model)] = each / total
             weights = weights.to(image.device)
-            found.append(Sought(Classes(LOGITS), CLASS * total / len(names), (weights,)))
+            found.append(Sought(Classes(LOGITS), CLASS * total, (weights,)))
         return found
 
     def _mask(self, image: Image, units: Units, chosen: Chosen) -> Tensor | None:
