@@ -25,6 +25,9 @@ from streamdream.errors import ModelError, OptionError
 from streamdream.frame import Image
 from streamdream.live.controls import Controls
 from streamdream.live.options import LiveOptions
+from streamdream.objectives.aimer import Aimer
+from streamdream.options import Options
+from streamdream.settings import made
 from streamdream.zoo import networks, survey
 from streamdream.zoo.store import Store
 from streamdream.zoo.traced import Traced
@@ -340,6 +343,26 @@ def test_weights_without_classes(
     )
     with pytest.raises(ModelError, match="tell no classes"):
         network(photo, ["logits"])
+
+
+def test_classes_of_own_weights_go_by_number(lite0: Any, tmp_path: Path, photo: Image) -> None:
+    own = torch.load(models.card("efficientnet-lite0").weights_path(), weights_only=True)
+    ten = {k: (t[:10] if k.startswith("_fc.") else t).clone() for k, t in own.items()}
+    none = {k: t for k, t in own.items() if not k.startswith("_fc.")}
+    paths = saved(ten, tmp_path / "ten.pth"), saved(none, tmp_path / "none.pth")
+
+    def aim(path: Path, classes: str) -> object:
+        options = made(Options, {"classes": classes, "weights": path})
+        return Aimer(backbone.load(options.model, weights=path)).aim(photo, options, {})
+
+    assert aim(paths[0], "7")
+    for wrong, told in (("goldfish", "names are not known"), ("10", "0 to 9"), ("2000", "0 to 9")):
+        with pytest.raises(ModelError, match=told):
+            aim(paths[0], wrong)
+    with pytest.raises(ModelError, match="tell no classes"):
+        aim(paths[1], "goldfish")
+    headless = backbone.load("efficientnet-lite0", weights=paths[1])
+    assert headless.layers == lite0.layers[:-1]
 
 
 def test_old_names_of_densenet() -> None:

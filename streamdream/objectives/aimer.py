@@ -129,7 +129,7 @@ class Aimer:
             total = sum(abs(each) for each in odds)
             weights = torch.zeros(self._count(LOGITS, image))
             for name, each in zip(names, odds, strict=True):
-                weights[class_of(name, options.model)] = each / total
+                weights[class_of(name, options.model, len(weights))] = each / total
             weights = weights.to(image.device)
             found.append(Sought(Classes(LOGITS), CLASS * total, (weights,)))
         return found
