@@ -419,9 +419,14 @@ def test_what_is_no_weights_is_told(tmp_path: Path) -> None:
     saved({"state_dict": Malice()}, tmp_path / "code.pth")
     saved([1, 2, 3], tmp_path / "list.pth")
     saved({"epoch": 3}, tmp_path / "numbers.pth")
+    state = random_state("resnet18")
+    saved({**state, "conv1.weight": state["conv1.weight"] / 0}, tmp_path / "infinite.pth")
+    saved({**state, "conv1.weight": state["conv1.weight"].int()}, tmp_path / "whole.pth")
     for name, told in (
         ("text.pth", "holds no weights"),
-        ("empty.pth", "holds no weights"),
+        ("empty.pth", r"holds no weights \(it is something else, or damaged\)"),
+        ("infinite.pth", "not all of conv1.weight are numbers"),
+        ("whole.pth", "conv1.weight holds whole numbers"),
         ("text.safetensors", "holds no weights"),
         ("code.pth", "code in files is not run"),
         ("list.pth", "holds no state dict"),
