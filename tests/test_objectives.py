@@ -248,6 +248,7 @@ def test_a_weight_on_its_way_through_nothing_is_no_other_layer() -> None:
         ({"classes": "goldfish*x"}, "no weight"),
         ({"classes": "goldfish", "model": "vgg19"}, "tells no classes apart"),
         ({"style": "scream*-1"}, "weight below 0"),
+        ({"guide": "cat.png*0"}, "weighs nothing"),
     ],
 )
 def test_wrong_aims_are_told(

@@ -50,7 +50,9 @@ def check_classes(typed: Iterable[str], model: str, own: bool = False) -> None:
             name, weight = models.parted(text)
         except ValueError:
             cure = "write it as goldfish*0.4"
-            raise ModelError(f"--classes {text}", "has no weight from -1000 to 1000", cure) from None
+            raise ModelError(
+                f"--classes {text}", "has no weight from -1000 to 1000", cure
+            ) from None
         unlimited = own and _is_number(name)
         number = class_of(name, model, int(name) + 1 if unlimited else None)
         if number in weights:
