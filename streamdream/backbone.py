@@ -265,10 +265,11 @@ def _lite0(weights: Weights, device: torch.device, precision: torch.dtype) -> Ba
         stages.append((name + ".depthwise", active(depthwise)))
         stages.append((name, _projected(project, residual)))
     stages.append(("head", active(folded("_conv_head", "_bn1"))))
-    weight, bias = (weights[k].detach().to(device, precision) for k in ("_fc.weight", "_fc.bias"))
-    stages.append(
-        ("logits", lambda seen: F.linear(seen[""].mean((-2, -1)), weight, bias)[..., None, None])
-    )
+    if "_fc.weight" in weights:  # weights of one's own may have no classes
+        fc = [weights[key].detach().to(device, precision) for key in ("_fc.weight", "_fc.bias")]
+        stages.append(
+            ("logits", lambda seen: F.linear(seen[""].mean((-2, -1)), *fc)[..., None, None])
+        )
 
     def prepare(x: Tensor) -> Tensor:
         return (x * (255 / 128) - 127 / 128).to(precision)

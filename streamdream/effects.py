@@ -12,6 +12,7 @@ import torch
 from streamdream import backbone
 from streamdream.dream import Dream
 from streamdream.memory import keep_freed
+from streamdream.moving import typed
 from streamdream.options import Look
 from streamdream.pipeline import Effect
 from streamdream.polish.options import NOISES, SHOWN
@@ -19,6 +20,16 @@ from streamdream.style.named import Named, optimises, styles_of
 from streamdream.zoo.store import Store
 
 OPTIMISER = "vgg19"  # whose features tell styles apart best
+# What changes nothing without another option.
+DEPENDING = {
+    "guide": ("guide_weight", "guide_end"),
+    "channels": ("channel_count",),
+    "mask": ("mask_invert", "mask_feather", "mask_smooth", "mask_strength"),
+    "style": (
+        "style_method", "style_weight", "style_scale", "style_colours", "style_mask",
+        "style_steps", "style_warm_steps", "style_optimiser", "dream_mix",
+    ),
+}  # fmt: skip
 
 
 def precision_of(options: Look, device: torch.device) -> str:
@@ -87,7 +98,11 @@ def _dreaming(
 
 
 def idle(effects: Iterable[Effect], options: Look) -> Iterator[str]:
-    """What a person should know of options of the group Finish that change nothing here."""
+    """What a person should know of options that change nothing here."""
+    for name, dependent in DEPENDING.items():
+        left = [each for each in dependent if options.asks(each)]
+        if left and not options.asks(name):
+            yield f"{', '.join(map(typed, left))}: nothing without {typed(name)}"
     asked = options.finishes()
     if not any(isinstance(effect, Dream) for effect in effects):
         alone = all(effect.replaces for effect in effects)

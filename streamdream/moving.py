@@ -54,6 +54,11 @@ class Moving(BaseModel):
         values = {name: schedule.at(moment) for name, schedule in self._schedules.items()}
         return self.model_copy(update=values)
 
+    def asks(self, name: str) -> bool:
+        """Whether an option is another than usual, or moves."""
+        usual = type(self).model_fields[name].get_default()
+        return name in self._schedules or getattr(self, name) != usual
+
     def clocked(self, clock: Clock) -> Self:
         """The same, with this clock for positions in frames and percent.
 
@@ -76,6 +81,11 @@ class Moving(BaseModel):
         if update and self._schedules:
             found._schedules = {n: s for n, s in self._schedules.items() if n not in update}
         return found
+
+
+def typed(name: str) -> str:
+    """A field as an option is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def takes_schedules(field: FieldInfo) -> bool:

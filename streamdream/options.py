@@ -195,7 +195,7 @@ class Look(Painted, Aimed, Polished, Modelled, Masked):
     def _check_together(self) -> None:
         super()._check_together()
         models.card(self.model).check_layers(self.layers)
-        check_classes(self.classes, self.model)
+        check_classes(self.classes, self.model, self.weights is not None)
         moving = {"memory", "steps"} & set(self.schedules)
         if self.memory == 0 and self.steps == 0 and not moving:
             raise ValueError("--steps 0 with --memory 0 would dream nothing; use --strength 0")
@@ -233,7 +233,8 @@ class Look(Painted, Aimed, Polished, Modelled, Masked):
         if "layers" in self.schedules:
             models.card(self.model).check_layers(self.schedules["layers"].layers)
         if "classes" in self.schedules:
-            check_classes(self.schedules["classes"].layers, self.model)
+            typed = self.schedules["classes"].layers
+            check_classes(typed, self.model, self.weights is not None)
         return super().clocked(clock)
 
     def as_comment(self) -> str:

@@ -27,6 +27,7 @@ from streamdream.inputs import Input, check_file, locate
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.masks.masking import Masks
 from streamdream.masks.options import check_mask, mask_files
+from streamdream.masks.parts import FOLLOWING
 from streamdream.motion import OpticalFlow
 from streamdream.objectives.named import check_guides, guide_files
 from streamdream.options import Options, Written
@@ -120,6 +121,10 @@ def check_length(options: Options, source: VideoSource) -> None:
     if options.fourier and not one:
         reason = "is for a single picture: nothing of it could be carried to the next frame"
         raise OptionError("--fourier", reason, "name a picture, or add --frames 1")
+    following = next((part for part in options.mask_parts if part.kind in FOLLOWING), None)
+    if following is not None and one:
+        reason = "tells by what was before, and this is a single picture"
+        raise OptionError(f"--mask {following.text}", reason, "name a video, or another mask")
 
 
 def frames_to_come(info: VideoInfo, options: Options, loop: Loop | None) -> int | None:

@@ -17,8 +17,9 @@ from media import Film, flat
 from PIL import Image
 from safetensors.numpy import load_file
 
-from streamdream import cli
+from streamdream import cli, settings
 from streamdream.atlas import features, making, sheet, typed
+from streamdream.atlas.commands import manner_of
 from streamdream.atlas.making import make_atlas, subject_of
 from streamdream.atlas.options import AtlasOptions
 from streamdream.atlas.plates import Keep, dream_plates
@@ -104,6 +105,26 @@ def test_the_command_makes_the_very_picture(
     assert ended.value.code == 0
     (made_alone,) = tmp_path.iterdir()
     assert np.array_equal(np.asarray(Image.open(made_alone)), kept[0].pixels)
+
+
+@pytest.mark.parametrize("name", settings.preset_names())
+def test_presets_say_how_layers_are_dreamed(name: str) -> None:
+    options = settings.chosen(AtlasOptions, None, None, None, manner_of(name))
+    look = settings.build(settings.read_preset(name))
+    assert options.shown_layers == card(look.model).layers
+    for same in ("octaves", "steps", "levels", "decorrelate", "hold_saturation", "mask"):
+        assert getattr(options, same) == getattr(look, same)
+
+
+def test_an_atlas_takes_a_preset(still: Path, tmp_path: Path, refused: Refused) -> None:
+    target = tmp_path / "atlas.html"
+    words = ["atlas", str(still), "-o", str(target), "--layers", "block3", "--work-size", "32"]
+    with pytest.raises(SystemExit) as left:
+        cli.main([*words, "--octaves", "1", "--steps", "1", "--preset", "relief"])
+    assert left.value.code == 0
+    (command,) = commands(target.read_text("utf-8"))
+    assert "--decorrelate 1" in command
+    assert "no such preset" in refused(*words[1:], "--preset", "nothing")
 
 
 def test_plates_are_the_same_however_many_are_dreamed_at_once(still: Path) -> None:

@@ -484,10 +484,13 @@ def test_wrong_masks_get_one_line(wrong: str, tmp_path: Path) -> None:
 def test_the_command_line_takes_masks(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    one = [str(sample), "-o", str(tmp_path / "one.png"), "--frames", "1"]
     for command, words in (
         ([str(sample), "--mask", "lumiance 0..1"], "did you mean luminance?"),
         (["zoom", "noise", "--mask", "motion"], "a zoom movie only has a camera"),
         (["live", "test", "--mask", "colour"], "a colour is as #3a7"),
+        ([*one, "--mask", "foreground"], "tells by what was before, and this is a single picture"),
+        (["atlas", *one[:3], "--mask", "not motion"], "an atlas is of one picture"),
     ):
         with pytest.raises(SystemExit):
             main(command)

@@ -82,6 +82,7 @@ OBJECTIVES: dict[str, dict[str, object]] = {
     "place": {"layers": "{0}[@0.4,0.6]"},
     "neuron": {"layers": "{0}[17@0.4,0.6]"},
     "guide": {"guide": "GUIDE"},
+    "a place beside a guide": {"layers": "{0}[@0.4,0.6]", "guide": "GUIDE"},
     "some of a guide": {"guide": "GUIDE", "guide_weight": 0.5, "layers": "{0},{1}[0..20]"},
 }
 OF_CLASSES: dict[str, dict[str, object]] = {
@@ -247,6 +248,7 @@ def test_a_weight_on_its_way_through_nothing_is_no_other_layer() -> None:
         ({"classes": "goldfish*x"}, "no weight"),
         ({"classes": "goldfish", "model": "vgg19"}, "tells no classes apart"),
         ({"style": "scream*-1"}, "weight below 0"),
+        ({"guide": "cat.png*0"}, "weighs nothing"),
     ],
 )
 def test_wrong_aims_are_told(
@@ -482,6 +484,13 @@ def test_a_class_and_layers_weigh_what_they_are_said_to(lite0: Backbone, photo: 
     both = weights(layers="block5*0.5,block9*0.5", classes="goldfish*0.25")
     assert both == pytest.approx([0.5, 0.5, 0.25 * CLASS])
     assert weights(layers="block5*0.5,block9*0.5") == [1, 1]  # alone only their ratio counts
+    # Two classes weigh what they are said to as well, and a fade from one to the other nothing
+    # less: with the first frame of it the layers would jump forward.
+    assert weights(layers="block9*4", classes="goldfish,tench") == pytest.approx([4, 2 * CLASS])
+    fading = made(Options, {"layers": "block9*4", "classes": "0: goldfish, 1s: daisy"})
+    for second in (Fraction(0), Fraction(1, 25), Fraction(1, 2), Fraction(1)):
+        now = fading.at(Moment(second, int(25 * second)))
+        assert aimer.aim(photo, now, {}).weights.tolist() == pytest.approx([4, CLASS])
     assert weights(classes="goldfish*0.25") == weights(classes="goldfish")
 
 

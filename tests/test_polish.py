@@ -474,6 +474,15 @@ def test_what_changes_nothing_is_told(lite0: Backbone) -> None:
     assert told(Options(), Painter(replaces=True)) == []
     assert told(Options(fourier=True, levels=2), mixed) == ["--levels: --fourier has no pyramid"]
     assert "--noise" in told(Options(noise_kind="pink"), mixed)[0]
+    lonely = {"guide_weight": "0: 0.2, 1s: 1", "mask_invert": True, "channel_count": 3}
+    assert told(build(lonely, {"style_scale": 2}), mixed) == [
+        "--guide-weight: nothing without --guide",
+        "--channel-count: nothing without --channels",
+        "--mask-invert: nothing without --mask",
+        "--style-scale: nothing without --style",
+    ]
+    partners = {"guide": "a.png", "mask": "motion", "channels": "weakest", "style": "scream"}
+    assert told(build(lonely, partners, {"style_scale": 2}), mixed) == []
     hue = Options(dream_colours="luminance", hold_saturation=1)
     assert told(hue, mixed)[0].startswith("--hold-saturation: ")
 

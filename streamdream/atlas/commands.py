@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from streamdream import options as opts
 from streamdream import settings
-from streamdream.atlas.options import AtlasOptions, PresetsOptions
+from streamdream.atlas.options import UNTYPED, AtlasOptions, PresetsOptions
 from streamdream.display import Display, say, span
 from streamdream.errors import OptionError, SinkError
 from streamdream.files import PICTURE_FORMATS, check_target, is_row
@@ -54,7 +54,7 @@ def atlas(
 ) -> int:
     """Show what every layer dreams into a picture, each with the command that makes it."""
     given = locate(source)
-    chosen = settings.chosen(AtlasOptions, flags, preset, config)
+    chosen = settings.chosen(AtlasOptions, flags, None, config, manner_of(preset))
     if output is None and chosen.sheet is None and chosen.features is None:
         raise OptionError("output", "nothing is to be written", "give -o atlas.html")
     check_outputs(output, chosen.sheet, given.all_files, chosen.overwrite)
@@ -68,6 +68,14 @@ def atlas(
     with Display(writes_a_file=True, unit="picture") as display:
         made = make_atlas(source, output, chosen, display)
     return report(made, display)
+
+
+def manner_of(preset: str | None) -> dict[str, object]:
+    """What a preset says of how layers are dreamed: of which ones, an atlas says itself."""
+    values = {} if preset is None else settings.read_preset(preset)
+    fields = AtlasOptions.model_fields
+    taken = {name for name in fields if not settings.is_hidden(AtlasOptions, name)}
+    return {name: value for name, value in values.items() if name in taken - {"layers", *UNTYPED}}
 
 
 class PresetsFlags(PresetsOptions):

@@ -79,6 +79,10 @@ def make_atlas(
     check_mask(options)
     subject = subject_of(source, options)
     device = choose_device(options.device)
+    if options.weights is not None and not options.layers:
+        # They may have no classes: then all layers are those that there are.
+        there = loaded(options, device).layers
+        options = options.model_copy(update={"layers": there})
     size = work_size((subject.frame.pixels.shape[0], subject.frame.pixels.shape[1]), options.lines)
     listener.begin(replace(subject.info, frames=len(options.shown_layers) * (1 + options.channels)))
     try:
@@ -111,11 +115,16 @@ def make_atlas(
     return made
 
 
-def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mapping[str, Maps]:
-    """What the layers see in a frame at work size: (channels, rows, columns), float32."""
+def loaded(options: AtlasOptions, device: torch.device) -> backbone.Backbone:
+    """The network that the options name; raises ModelError."""
     precision = backbone.choose_precision(options.precision, options.model, device)
     how = backbone.PRECISIONS[precision], options.weights, options.store
-    network = backbone.load(options.model, device, *how)
+    return backbone.load(options.model, device, *how)
+
+
+def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mapping[str, Maps]:
+    """What the layers see in a frame at work size: (channels, rows, columns), float32."""
+    network = loaded(options, device)
     size = work_size((frame.pixels.shape[0], frame.pixels.shape[1]), options.lines)
     with torch.no_grad():
         found = network(to_image(frame.pixels, size, device), options.shown_layers)
@@ -125,8 +134,9 @@ def maps_of(frame: Frame, options: AtlasOptions, device: torch.device) -> Mappin
 def plates_of(subject: Subject, options: AtlasOptions, device: torch.device) -> list[Plate]:
     """A plate for each layer that is shown, and for its most excited channels if asked for."""
     network, usual = card(options.model), options.as_options({"layers": ()})
+    # What the classes of weights of one's own are called is not known.
+    classes = classes_of(network) if options.weights is None else ()
     strongest = strongest_of(subject.frame, options, device) if options.channels else {}
-    classes = classes_of(network)
     found = []
 
     def add(name: str, file: str, kind: str, *facts: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from cyclopts import Group, Parameter
 from pydantic import Field
 
+from streamdream.masks.parts import FOLLOWING
 from streamdream.models import card
 from streamdream.options import RUN, Common, Options
 from streamdream.piece import Piece
@@ -44,6 +45,12 @@ class Still(Common, Piece):
     style_warm_steps: Annotated[Literal[12], HIDDEN] = 12  # type: ignore[assignment]
     style_optimiser: Annotated[Literal["adam"], HIDDEN] = "adam"  # type: ignore[assignment]
     dream_mix: Annotated[Literal[0], HIDDEN] = 0  # type: ignore[assignment]
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        for part in self.mask_parts:
+            if part.kind in FOLLOWING:
+                raise ValueError(f"--mask {part.text} is for videos; an atlas is of one picture")
 
     def as_options(self, *above: dict[str, object]) -> Options:
         """The options of a run that dreams this picture, with values put over these."""

@@ -113,10 +113,10 @@ class Aimer:
         for name, weight in _terms(options):
             units = _picking(name, options)
             mask = self._mask(image, units, chosen)
-            if mix < 1:
-                found.append(
-                    _term(units, mask, options.objective, weight * (1 - mix), image.device)
-                )
+            # A guide is drawn to everywhere: what is asked for at a place it leaves alone.
+            free = 1.0 if units.place is not None else 1 - mix
+            if free > 0:
+                found.append(_term(units, mask, options.objective, weight * free, image.device))
             if mix > 0 and units.place is None:
                 every = mask
                 if every is None:
@@ -129,9 +129,9 @@ class Aimer:
             total = sum(abs(each) for each in odds)
             weights = torch.zeros(self._count(LOGITS, image))
             for name, each in zip(names, odds, strict=True):
-                weights[class_of(name, options.model)] = each / total
+                weights[class_of(name, options.model, len(weights))] = each / total
             weights = weights.to(image.device)
-            found.append(Sought(Classes(LOGITS), CLASS * total / len(names), (weights,)))
+            found.append(Sought(Classes(LOGITS), CLASS * total, (weights,)))
         return found
 
     def _mask(self, image: Image, units: Units, chosen: Chosen) -> Tensor | None:

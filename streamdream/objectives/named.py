@@ -7,7 +7,7 @@ from pathlib import Path
 from streamdream.errors import OptionError, SourceError
 from streamdream.files import PICTURE_FORMATS
 from streamdream.inputs import check_file
-from streamdream.models import parted
+from streamdream.models import parted, weighed
 from streamdream.moving import Moving
 from streamdream.objectives.options import Aimed
 from streamdream.style.named import check_picture
@@ -40,7 +40,11 @@ def guide_files(options: Aimed) -> tuple[Path, ...]:
 
 def check_guides(options: Aimed) -> None:
     """Raise an Error if a guide cannot be read, as far as that shows without decoding it."""
-    for path in guide_files(options):
+    files = guide_files(options)
+    if files and not weighed(options.guide)[0]:
+        subject = f"--guide {','.join(options.guide)}"
+        raise OptionError(subject, "weighs nothing", "let one be other than 0")
+    for path in files:
         check_file(path)
         if path.suffix.lower() in PICTURE_FORMATS:
             check_picture(path, "--guide")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Group, Parameter
 from pydantic import Field
 
-from streamdream.moving import Moving
+from streamdream.moving import Moving, typed
 from streamdream.values import AS_WRITTEN, moves, slides
 
 NoiseKind = Literal["gaussian", "uniform", "salt-and-pepper", "pink", "band-limited"]
@@ -114,8 +114,7 @@ class Polished(Moving):
     def finishes(self) -> tuple[str, ...]:
         """The options here that are asked for, as they are typed."""
         return tuple(
-            "--" + name.replace("_", "-")
-            for name, field in Polished.model_fields.items()
-            if name != "noise_kind"
-            and (getattr(self, name) != field.get_default() or name in self.schedules)
+            typed(name)
+            for name in Polished.model_fields
+            if name != "noise_kind" and self.asks(name)
         )

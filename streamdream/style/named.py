@@ -160,5 +160,5 @@ def check_picture(path: Path, option: str, least: int = LEAST) -> None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise SourceError(f"{option} {path}", "is not a picture") from None
     if min(size) < least:
-        told = f"is {size[0]}x{size[1]}, too small for a style"
+        told = f"is {size[0]}x{size[1]}, too small for a style or guide"
         raise SourceError(f"{option} {path}", told, f"give one of at least {least} pixels")

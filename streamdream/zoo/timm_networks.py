@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import timm
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 from streamdream.backbone import Backbone
 from streamdream.errors import ModelError, near, words
 from streamdream.models import TIMM, ModelCard
+from streamdream.zoo.fetch import PATIENCE
 from streamdream.zoo.networks import placed
 from streamdream.zoo.store import Store
 from streamdream.zoo.traced import Traced
@@ -108,16 +110,35 @@ def _pretrained(card: ModelCard, store: Store) -> Any:
     cure = "name a file with --weights; efficientnet-lite0 and vgg19 need no download"
     if config is None or not config.hf_hub_id or config.custom_load:
         raise ModelError(card.name, "timm has no weights for it that can be read safely", cure)
+    reason = "its weights are not in timm's cache, and --offline is given"
+    # What is there is taken without asking, and a hub that is out of reach is told at once:
+    # Hugging Face's library tries it ten times, with a line on stderr each, for a minute.
+    for offline in (True,) if store.offline else (True, False):
+        if not offline and (gone := _out_of_reach()):
+            reason = f"its weights cannot be fetched ({gone})"
+            break
+        try:
+            with _offline(offline):
+                return _built(card.builder, pretrained=True)
+        except Exception as fault:  # requests', Hugging Face's and timm's own
+            if not offline:
+                told = words(fault).strip().splitlines()[0][:100]
+                reason = f"its weights cannot be fetched ({told})"
+    raise ModelError(card.name, reason, cure)
+
+
+def _out_of_reach() -> str:
+    """Why Hugging Face's hub gives no answer; nothing if it does."""
+    import requests
+    from huggingface_hub import constants
+
     try:
-        with _offline(store.offline):
-            return _built(card.builder, pretrained=True)
-    except Exception as fault:  # requests', Hugging Face's and timm's own
-        reason = "its weights cannot be fetched"
-        if store.offline:
-            reason = "its weights are not in timm's cache, and --offline is given"
-        else:
-            reason += f" ({words(fault).strip().splitlines()[0][:100]})"
-        raise ModelError(card.name, reason, cure) from None
+        requests.head(constants.ENDPOINT, timeout=PATIENCE)
+    except requests.ConnectionError:
+        return f"{urlsplit(constants.ENDPOINT).netloc} cannot be reached"
+    except requests.RequestException as fault:
+        return words(fault)
+    return ""
 
 
 @contextmanager

@@ -46,8 +46,14 @@ def read(path: Path) -> Weights:
     except Exception as fault:  # a damaged file shows in many ways
         if isinstance(fault, MemoryError):
             raise
-        raise ModelError(path, f"holds no weights ({words(fault).splitlines()[0]})") from None
+        raise ModelError(path, f"holds no weights ({_said(fault)})") from None
     return _plain(path, found)
+
+
+def _said(fault: Exception) -> str:
+    """What a library says of a file, as far as it is a sentence, and only its first one."""
+    text = words(fault).splitlines()[0].split(". ")[0]
+    return text if " " in text else "it is something else, or damaged"
 
 
 def _plain(path: Path, found: object) -> Weights:
@@ -63,6 +69,9 @@ def _plain(path: Path, found: object) -> Weights:
     tensors = cast(dict[str, Tensor], found) if isinstance(found, Mapping) else {}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise ModelError(path, "holds no state dict", "it maps names to tensors")
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(path, f"is damaged: not all of {name} are numbers", "get it anew")
     return dict(tensors)
 
 
@@ -92,6 +101,8 @@ def fitted(
         if shape[free:] != meant[free:] or len(shape) != len(meant):
             told = f"{key} is {_shape(given[key])}, that of {name} is {_shape(like)}"
             raise _misfit(path, name, told)
+        if like.is_floating_point() and not given[key].is_floating_point():
+            raise _misfit(path, name, f"{key} holds whole numbers")
         result[key] = given[key].detach()
     foreign = [key for key in given if key not in wanted and not UNUSED.fullmatch(key)]
     if foreign:
