@@ -326,6 +326,29 @@ def test_a_changed_input_refuses_to_go_on(begun: tuple[Path, Path]) -> None:
     assert run(source, target).complete
 
 
+def test_nothing_is_kept_of_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
+    source, target, whole = (tmp_path / name for name in ("in.avi", "out.mp4", "whole.mp4"))
+    plain: dict[str, Any] = {"times": range(24), "codec": "rawvideo", "options": {}}
+    Film(moving((48, 64)), **plain).write(source)
+    one, other = (
+        source.read_bytes(),
+        Film(flat((90, 60, 30), (48, 64)), **plain).write(tmp_path / "b.avi"),
+    )
+    run(source, whole)
+
+    class Changing(Silent):
+        def step(self, frames: int, counts: Counts) -> None:
+            if frames == 5:
+                source.write_bytes(other.read_bytes())
+
+    with pytest.raises(SourceError, match="the input has changed since this job began"):
+        run(source, target, Changing())
+    assert list(JobFolder.of(target).begun()) in ([], [0])
+    source.write_bytes(one)
+    run(source, target)
+    assert same(content(target), content(whole))
+
+
 def test_other_versions_and_threads_refuse_to_go_on(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from streamdream.jobs.coders import RowCoder, coder_of
 from streamdream.jobs.crew import Crew, Processes
 from streamdream.jobs.folder import JobFolder, read_sealed, sync, write_sealed
 from streamdream.jobs.joining import Film, check_free, join_animation, join_row, join_video
-from streamdream.jobs.manifest import Manifest, check_files, now_of
+from streamdream.jobs.manifest import Manifest, StillThere, check_files, now_of
 from streamdream.jobs.messages import Work
 from streamdream.jobs.options import check_lasting
 from streamdream.jobs.plan import shares_of
@@ -149,6 +149,7 @@ class _Session:
         self._files = _files(ready, self._options)
         now = replace(now, files=check_files(self._files, before.files if before else {}, folder))
         self._manifest = now
+        self._still_there = StillThere(self._files, now.files, folder)
         try:
             folder.tidy()
             now.write(folder)
@@ -210,10 +211,7 @@ class _Session:
             self.outcome.frames = done + frames
             self._listener.step(self.outcome.frames, ready.source.counts)
 
-        def still_there() -> None:
-            check_files(self._files, self._manifest.files, self._folder)
-
-        render(ready, self._effects, coder, self._folder, share, step, still_there)
+        render(ready, self._effects, coder, self._folder, share, step, self._still_there)
 
     def _share_out(self, ready: Prepared) -> None:
         done = self._done()
@@ -232,8 +230,8 @@ class _Session:
             staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
             workers = staff.places
         with Crew(staff, self._folder, self._notice) as crew:
-            split = self._options.split
-            search = partial(shares_of, self._folder, ready.source, workers, split=split)
+            how = {"split": self._options.split, "still_there": self._still_there}
+            search = partial(shares_of, self._folder, ready.source, workers, **how)
             crew.render(search, step)
 
     def _join(self, ready: Prepared) -> None:
@@ -258,6 +256,7 @@ class _Session:
                     join_animation(folder, sink, ready.info, tell)
                 for notice in sink.notices:
                     self._notice(notice)
+                self._still_there()  # sound is read only now
                 write_sealed(folder.finish, finish)
         except SinkError as fault:
             cure = "what is done is kept, the same command goes on"
