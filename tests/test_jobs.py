@@ -209,6 +209,8 @@ def test_a_job_that_was_killed_when_all_was_done_only_gets_its_name(
         patched.setattr(session._Session, "_named", kill)
         with pytest.raises(Killed):
             run(clip, target)
+    with pytest.raises(OptionError, match=r"--strength was .* when this job began"):
+        run(clip, target, strength=0.5)
     assert not target.exists()
     result = JobFolder.of(target).result.read_bytes()
     with monkeypatch.context() as patched:
@@ -216,6 +218,8 @@ def test_a_job_that_was_killed_when_all_was_done_only_gets_its_name(
         with pytest.raises(Killed):
             run(clip, target)
     assert target.read_bytes() == result
+    with pytest.raises(OptionError, match=r"--strength was .* when this job began"):
+        run(clip, target, strength=0.5)
     monkeypatch.setattr(session, "effects_of", kill)  # nothing is dreamed any more
     assert run(clip, target).frames == COUNT
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]

@@ -79,7 +79,7 @@ def dream_job(
                 target.absolute().parent.mkdir(exist_ok=True)
         with folder.held():
             session = _Session(source, target, options, listener, folder)
-            if (ended := session.ended()) is not None:
+            if (ended := session.ended(ready)) is not None:
                 return ended
             with connected(options) as session.cluster:
                 session.begin(ready)
@@ -107,13 +107,18 @@ class _Session:
         self._began = time.perf_counter()
         self.outcome = Outcome(0, 0.0, target, True, Counts())
 
-    def ended(self) -> Outcome | None:
-        """The outcome of a job that was killed when all was done but giving the result its name."""
+    def ended(self, ready: Prepared) -> Outcome | None:
+        """The outcome of a job that was killed when all was done but giving the result its name.
+
+        Raises an Error where that was another job than this one.
+        """
         if not self._folder.finishing:
             return None
         finish = read_sealed(self._folder.finish)
         if finish["kind"] == IN_ROW:
             return None
+        if Manifest.read(self._folder) is not None:  # it goes before the rest does
+            self._now(ready)
         self._named()
         self._folder.remove()
         return Outcome(finish["frames"], 0.0, self._target, True, Counts(**finish["counts"]))
@@ -137,18 +142,7 @@ class _Session:
     def begin(self, ready: Prepared) -> None:
         """Look whether the job that is there is this one, or make it so."""
         folder = self._folder
-        before = Manifest.read(folder)
-        typed = self._source, self._target, self._options
-        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
-        if before is not None:
-            before.check(now, folder)
-            now = replace(now, begun=before.begun)
-        elif any(True for _ in folder.begun()):
-            cure = f"remove {folder.path} to begin anew"
-            raise SinkError(folder.manifest, "is missing, its segments are there", cure)
-        self._files = _files(ready, self._options)
-        now = replace(now, files=check_files(self._files, before.files if before else {}, folder))
-        self._manifest = now
+        now = self._manifest = self._now(ready)
         self._still_there = StillThere(self._files, now.files, folder)
         try:
             folder.tidy()
@@ -166,6 +160,22 @@ class _Session:
                 self._again(folder.segment(begin))
         self.outcome.again = now.line
         self._listener.begin(ready.info)
+
+    def _now(self, ready: Prepared) -> Manifest:
+        """The manifest of this job; raises an Error where the one that is there is of another."""
+        folder = self._folder
+        before = Manifest.read(folder)
+        typed = self._source, self._target, self._options
+        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
+        if before is not None:
+            before.check(now, folder)
+            now = replace(now, begun=before.begun)
+        elif any(True for _ in folder.begun()):
+            cure = f"remove {folder.path} to begin anew"
+            raise SinkError(folder.manifest, "is missing, its segments are there", cure)
+        self._files = _files(ready, self._options)
+        known = before.files if before else {}
+        return replace(now, files=check_files(self._files, known, folder))
 
     def _try_target(self, ready: Prepared) -> None:
         """See that the result can be written before the work of days, and tell what it lacks."""
