@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from media import Film, frame_times, moving, packets
 
-from streamdream.errors import ModelError, SourceError
+from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.frame import Pixels
 from streamdream.jobs import crew, plan, segments
 from streamdream.jobs.folder import JobFolder
@@ -77,6 +77,13 @@ def test_shares_begin_where_scenes_do(cut_film: Path, tmp_path: Path) -> None:
         for share in found[1:]:
             assert share.place is not None
             assert next(source.skim(share.place)).index == share.begin
+
+
+def test_a_plan_that_cannot_be_kept_is_told(cut_film: Path, tmp_path: Path) -> None:
+    folder = JobFolder.of(tmp_path / "out.mp4")
+    folder.plan.mkdir(parents=True)
+    with VideoSource(cut_film) as source, pytest.raises(SinkError, match=r"out.mp4: cannot be wri"):
+        list(plan.shares_of(folder, source, workers=2))
 
 
 def test_few_long_shares_are_made_of_many_short_scenes(

@@ -17,6 +17,7 @@ from typing import Any
 from streamdream.cuts import Turn, shots
 from streamdream.jobs.folder import JobFolder, read_sealed, write_sealed
 from streamdream.jobs.rendering import Share
+from streamdream.jobs.segments import fault_of
 from streamdream.places import Place
 from streamdream.sources import Glimpse, VideoSource
 
@@ -114,7 +115,10 @@ def _found(
             yield found
     if not stopped():
         still_there()
-        write_sealed(folder.plan, told)
+        try:
+            write_sealed(folder.plan, told)
+        except OSError as fault:
+            raise fault_of(folder, fault) from None
 
 
 def beginnings(

@@ -187,10 +187,13 @@ class _Session:
                 self._notice(notice)
             return
         companions, _ = beside(ready.source.companions, ready.options, ready.song)
-        sink = self._sink(ready, companions, lambda text: None)
-        for notice in sink.notices:
-            self._notice(notice)
-        sink.close(complete=False)
+        try:
+            sink = self._sink(ready, companions, lambda text: None)
+            for notice in sink.notices:
+                self._notice(notice)
+            sink.close(complete=False)
+        except SinkError as fault:
+            raise self._unwritable(fault) from None
         companions.wanted = False
 
     def _sink(
@@ -269,13 +272,17 @@ class _Session:
                 self._still_there()  # sound is read only now
                 write_sealed(folder.finish, finish)
         except SinkError as fault:
-            cure = "what is done is kept, the same command goes on"
-            raise SinkError(target, fault.reason, cure) from None
+            raise self._unwritable(fault) from None
         except OSError as fault:
             raise fault_of(folder, fault) from None
         self._named()
         folder.remove()
         outcome.seconds = time.perf_counter() - self._began
+
+    def _unwritable(self, fault: SinkError) -> SinkError:
+        """What is wrong with the result, told of the file that a person has named."""
+        cure = fault.cure or "what is done is kept, the same command goes on"
+        return SinkError(self._target, fault.reason, cure)
 
     def _named(self) -> None:
         """Give the result its name, if it has not got it already; pictures of a row have."""
