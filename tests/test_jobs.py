@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from media import Film, flat, frame_times, moving, packets, pictures
+from running import typing
 
 from streamdream import cli
 from streamdream.errors import OptionError, SinkError, SourceError
@@ -443,14 +444,7 @@ def test_the_command_line_tells_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def typed(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, words)])
-        assert isinstance(ended.value.code, int)
-        said = capfd.readouterr()
-        return ended.value.code, str(said.out), str(said.err)
-
+    typed = typing(capfd)
     code, out, _ = typed("jobs", tmp_path)
     assert code == 0
     state, command = out.splitlines()
