@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,6 +167,31 @@ def test_a_share_at_which_workers_always_end_is_given_up(
         dream_file(cut_film, tmp_path / "out.mp4", options)
     # Or it would go on reading a film that is closed by now.
     assert crew.SEARCHER not in {thread.name for thread in threading.enumerate()}
+
+
+def test_who_comes_for_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[int] = []
+
+    class Silent:
+        returncode = 7
+
+        def __init__(self, *_: object, env: int, **more: object) -> None:
+            began.append(env)
+            self.stdin, self.stdout = BytesIO(), BytesIO()
+
+        def wait(self, timeout: float) -> None:
+            pass
+
+    monkeypatch.setattr(crew, "_environment", lambda number: number)
+    monkeypatch.setattr(crew.subprocess, "Popen", Silent)
+    work: Any = None
+    staff = crew.Processes(work, 3)
+    hands = [staff.hire(lambda hand, told: None) for _ in range(4)]
+    assert hands.pop() is None
+    assert hands[1] is not None
+    hands[1].leave()
+    assert staff.hire(lambda hand, told: None) is not None
+    assert began == [0, 1, 2, 1]
 
 
 def test_what_is_missing_of_a_share_begins_behind_what_is_there(
