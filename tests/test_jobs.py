@@ -414,6 +414,9 @@ def test_where_no_job_can_be(clip: Path, tmp_path: Path) -> None:
     target.with_name("other.mp4.job").write_bytes(b"no folder")
     with pytest.raises(SinkError, match=r"other.mp4.job: cannot be written \(not a directory\)"):
         run(clip, target.with_name("other.mp4"))
+    for length in (249, 300):
+        with pytest.raises(SinkError, match=r"nnn\.mp4: file name too long"):
+            run(clip, tmp_path / f"{'n' * length}.mp4")
     with pytest.raises(SinkError, match="a picture file holds one frame"):
         run(clip, tmp_path / "out.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.mp4.job", "out.mp4"]
