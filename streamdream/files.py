@@ -119,7 +119,7 @@ def check_folder(path: Path) -> None:
     """Raise SinkError if no file can be made at `path` for its folder."""
     folder = path.parent
     try:
-        path.exists()
+        part_of(path).exists()  # whose name is longer, maybe too long
         folder.exists()
     except OSError as fault:
         raise SinkError(path, words(fault)) from None

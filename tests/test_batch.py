@@ -6,15 +6,15 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from media import Film, flat, moving, packets, pictures
 from PIL import Image
 from rich.console import Console
+from running import Command, typing
 
-from streamdream import backbone, cli
+from streamdream import backbone
 from streamdream.batch import commands, session
 from streamdream.batch.display import Display
 from streamdream.batch.plan import endings, planned
@@ -26,20 +26,10 @@ from streamdream.settings import build
 QUICK = ["--work-size", "32", "--octaves", "1", "--steps", "1", "--layers", "block3"]
 LOOK = {"work_size": 32, "octaves": 1, "steps": 1, "layers": "block3"}
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["batch", *map(str, words)])
-        out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, str(out), str(err)
-
-    return run
+    return typing(capfd, "batch")
 
 
 @pytest.fixture(scope="module")

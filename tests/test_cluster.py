@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from media import Film, packets
+from running import Heard, stop
 
 from streamdream.errors import ModelError, OptionError, SinkError, SourceError
 from streamdream.frame import Pixels
@@ -32,9 +33,8 @@ from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.manifest import Fingerprint, apart
 from streamdream.jobs.messages import Work
 from streamdream.jobs.travel import parcel_of, unpacked
-from streamdream.run import Silent, dream_file
+from streamdream.run import dream_file
 from streamdream.settings import build
-from streamdream.sinks import Stopped
 
 LENGTHS = (9, 14, 5, 12)
 QUICK = {
@@ -121,29 +121,6 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Generator[_Nodes, None, None]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-class _Heard(Silent):
-    """A listener that acts once so many frames are done."""
-
-    def __init__(self, act: Any = None, after: int = 0) -> None:
-        self.notices: list[str] = []
-        self.frames: list[int] = []
-        self.acted = False
-        self._act, self._after = act, after
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-    def step(self, frames: int, counts: object) -> None:
-        self.frames.append(frames)
-        if self._act is not None and frames >= self._after and not self.acted:
-            self.acted = True
-            self._act()
-
-
-def _stop() -> None:
-    raise Stopped
-
-
 def _there(nodes: _Nodes, **more: object) -> Any:
     return build({**QUICK, "cluster": nodes.address, **more})
 
@@ -155,7 +132,7 @@ def test_a_lost_node_costs_only_its_shares_and_a_stop_nothing(
     cut_film: Path, alone: Path, tmp_path: Path, nodes: _Nodes
 ) -> None:
     second = nodes.add()
-    heard = _Heard(lambda: nodes.lose(second), after=10)
+    heard = Heard(lambda: nodes.lose(second), after=10)
     target = tmp_path / "killed.mp4"
     outcome = dream_file(cut_film, target, _there(nodes), heard)
     assert heard.acted
@@ -166,7 +143,7 @@ def test_a_lost_node_costs_only_its_shares_and_a_stop_nothing(
     assert not JobFolder.of(target).path.exists()
 
     target = tmp_path / "stopped.mp4"
-    stopped = dream_file(cut_film, target, _there(nodes), _Heard(_stop, after=12))
+    stopped = dream_file(cut_film, target, _there(nodes), Heard(stop, after=12))
     assert not stopped.complete
     assert 0 < stopped.frames < sum(LENGTHS)
     assert dream_file(cut_film, target, build({**QUICK, "resume": True})).complete
@@ -182,7 +159,7 @@ def test_two_nodes_read_from_storage_and_one_that_computes_otherwise_takes_no_pa
     nodes.add(env_vars={"ATEN_CPU_CAPABILITY": "default"})
     film, storage = tmp_path / "film.mp4", tmp_path / "storage"
     film.write_bytes(cut_film.read_bytes())
-    heard = _Heard()
+    heard = Heard()
     target = tmp_path / "out.mp4"
     dream_file(film, target, _there(nodes, storage=f"file://{storage}"), heard)
     refused = [notice for notice in heard.notices if "takes no part" in notice]

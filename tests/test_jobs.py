@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from media import Film, flat, frame_times, moving, packets, pictures
+from running import typing
 
 from streamdream import cli
 from streamdream.errors import OptionError, SinkError, SourceError
@@ -209,6 +210,8 @@ def test_a_job_that_was_killed_when_all_was_done_only_gets_its_name(
         patched.setattr(session._Session, "_named", kill)
         with pytest.raises(Killed):
             run(clip, target)
+    with pytest.raises(OptionError, match=r"--strength was .* when this job began"):
+        run(clip, target, strength=0.5)
     assert not target.exists()
     result = JobFolder.of(target).result.read_bytes()
     with monkeypatch.context() as patched:
@@ -216,6 +219,8 @@ def test_a_job_that_was_killed_when_all_was_done_only_gets_its_name(
         with pytest.raises(Killed):
             run(clip, target)
     assert target.read_bytes() == result
+    with pytest.raises(OptionError, match=r"--strength was .* when this job began"):
+        run(clip, target, strength=0.5)
     monkeypatch.setattr(session, "effects_of", kill)  # nothing is dreamed any more
     assert run(clip, target).frames == COUNT
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
@@ -326,6 +331,29 @@ def test_a_changed_input_refuses_to_go_on(begun: tuple[Path, Path]) -> None:
     assert run(source, target).complete
 
 
+def test_nothing_is_kept_of_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
+    source, target, whole = (tmp_path / name for name in ("in.avi", "out.mp4", "whole.mp4"))
+    plain: dict[str, Any] = {"times": range(24), "codec": "rawvideo", "options": {}}
+    Film(moving((48, 64)), **plain).write(source)
+    one, other = (
+        source.read_bytes(),
+        Film(flat((90, 60, 30), (48, 64)), **plain).write(tmp_path / "b.avi"),
+    )
+    run(source, whole)
+
+    class Changing(Silent):
+        def step(self, frames: int, counts: Counts) -> None:
+            if frames == 5:
+                source.write_bytes(other.read_bytes())
+
+    with pytest.raises(SourceError, match="the input has changed since this job began"):
+        run(source, target, Changing())
+    assert list(JobFolder.of(target).begun()) in ([], [0])
+    source.write_bytes(one)
+    run(source, target)
+    assert same(content(target), content(whole))
+
+
 def test_other_versions_and_threads_refuse_to_go_on(
     begun: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +414,9 @@ def test_where_no_job_can_be(clip: Path, tmp_path: Path) -> None:
     target.with_name("other.mp4.job").write_bytes(b"no folder")
     with pytest.raises(SinkError, match=r"other.mp4.job: cannot be written \(not a directory\)"):
         run(clip, target.with_name("other.mp4"))
+    for length in (249, 300):
+        with pytest.raises(SinkError, match=r"nnn\.mp4: file name too long"):
+            run(clip, tmp_path / f"{'n' * length}.mp4")
     with pytest.raises(SinkError, match="a picture file holds one frame"):
         run(clip, tmp_path / "out.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.mp4.job", "out.mp4"]
@@ -416,14 +447,7 @@ def test_the_command_line_tells_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def typed(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, words)])
-        assert isinstance(ended.value.code, int)
-        said = capfd.readouterr()
-        return ended.value.code, str(said.out), str(said.err)
-
+    typed = typing(capfd)
     code, out, _ = typed("jobs", tmp_path)
     assert code == 0
     state, command = out.splitlines()

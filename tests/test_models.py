@@ -17,10 +17,11 @@ import pytest
 import torch
 import torchvision
 from hub import Hub
+from running import Command, typing
 from safetensors.torch import save_file
 from skimage import data
 
-from streamdream import backbone, cli, models
+from streamdream import backbone, models
 from streamdream.errors import ModelError, OptionError
 from streamdream.frame import Image
 from streamdream.live.controls import Controls
@@ -94,18 +95,8 @@ def hub(
 
 
 @pytest.fixture
-def typed(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in this process; its exit code, and what it printed."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, words)])
-        out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, str(out), str(err)
-
-    return run
+def typed(capfd: pytest.CaptureFixture[str]) -> Command:
+    return typing(capfd)
 
 
 @pytest.fixture(scope="module")
@@ -464,7 +455,7 @@ def test_own_weights_for_embedded_networks(
 
 
 def test_a_dream_fetches_its_model(
-    hub: Hub, typed: Any, picture: Path, tmp_path: Path, states: Callable[[str], State]
+    hub: Hub, typed: Command, picture: Path, tmp_path: Path, states: Callable[[str], State]
 ) -> None:
     target, words = tmp_path / "out.png", ["--model", "squeezenet1_1", *QUICK, "--overwrite"]
     code, _, told = typed(picture, "-o", target, *words, "--offline")
@@ -496,7 +487,7 @@ def test_what_lies_in_the_cache_is_proven(hub: Hub, tmp_path: Path) -> None:
         backbone.load("squeezenet1_1")
 
 
-def test_a_zoom_walks_through_a_fetched_model(hub: Hub, typed: Any, tmp_path: Path) -> None:
+def test_a_zoom_walks_through_a_fetched_model(hub: Hub, typed: Command, tmp_path: Path) -> None:
     target = tmp_path / "walk.mp4"
     code, _, told = typed(
         "zoom", "noise", "-o", target, "--layers-walk", "--model", "squeezenet1_1",
@@ -519,14 +510,14 @@ def test_a_zoom_walks_through_a_fetched_model(hub: Hub, typed: Any, tmp_path: Pa
         (["--weights", "gone.pth"], "--weights gone.pth: there is no such file"),
     ],
 )
-def test_wrong_names_are_told(words: list[str], told: str, typed: Any, picture: Path) -> None:
+def test_wrong_names_are_told(words: list[str], told: str, typed: Command, picture: Path) -> None:
     code, _, err = typed(picture, "-o", picture.with_name("no.png"), *words)
     assert code == 5
     assert told in err
     assert err.count("\n") == 1
 
 
-def test_models_are_listed(hub: Hub, typed: Any, tmp_path: Path) -> None:
+def test_models_are_listed(hub: Hub, typed: Command, tmp_path: Path) -> None:
     code, out, _ = typed("models")
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line}
@@ -543,7 +534,7 @@ def test_models_are_listed(hub: Hub, typed: Any, tmp_path: Path) -> None:
     assert "cached" in typed("models")[1]
 
 
-def test_models_are_listed_for_programs(hub: Hub, typed: Any) -> None:
+def test_models_are_listed_for_programs(hub: Hub, typed: Command) -> None:
     found = json.loads(typed("models", "--json")[1])
     assert [one["name"] for one in found] == [*models.CARDS, *models.hosted()]
     one = json.loads(typed("models", "resnet50", "--json")[1])

@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from fractions import Fraction
 from io import StringIO
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from media import Film, moving
 from rich.console import Console
+from running import Command, typing
 from test_cuts import paint, seen
 
-from streamdream import cli
 from streamdream.scenes.formats import as_edl, clock
 from streamdream.scenes.listing import Scene, opened, scenes_in, scenes_of
 from streamdream.scenes.page import as_page
@@ -24,20 +24,10 @@ from streamdream.scenes.table import show
 from streamdream.settings import build
 from streamdream.sources import VideoSource
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["scenes", *map(str, words)])
-        out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, str(out), str(err)
-
-    return run
+    return typing(capfd, "scenes")
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from media import Film, frame_times, moving, packets
+from running import Heard, stop
 
-from streamdream.errors import ModelError, SourceError
+from streamdream.errors import ModelError, SinkError, SourceError
 from streamdream.frame import Pixels
 from streamdream.jobs import crew, plan, segments
 from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.rendering import Share, missing
-from streamdream.run import Outcome, Silent, dream_file
+from streamdream.run import Outcome, dream_file
 from streamdream.settings import build
-from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 
 LENGTHS = (9, 14, 5, 12)
@@ -79,6 +81,13 @@ def test_shares_begin_where_scenes_do(cut_film: Path, tmp_path: Path) -> None:
             assert next(source.skim(share.place)).index == share.begin
 
 
+def test_a_plan_that_cannot_be_kept_is_told(cut_film: Path, tmp_path: Path) -> None:
+    folder = JobFolder.of(tmp_path / "out.mp4")
+    folder.plan.mkdir(parents=True)
+    with VideoSource(cut_film) as source, pytest.raises(SinkError, match=r"out.mp4: cannot be wri"):
+        list(plan.shares_of(folder, source, workers=2))
+
+
 def test_few_long_shares_are_made_of_many_short_scenes(
     cut_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +102,7 @@ def test_few_long_shares_are_made_of_many_short_scenes(
 def test_two_workers_make_the_same_film_as_one_process(
     cut_film: Path, alone: Path, tmp_path: Path
 ) -> None:
-    heard = _Heard()
+    heard = Heard()
     target = tmp_path / "two.mp4"
     options = build({**QUICK, "workers": 2, "threads": 1})
     outcome = dream_file(cut_film, target, options, heard)
@@ -108,7 +117,7 @@ def test_two_workers_make_the_same_film_as_one_process(
 def test_what_a_killed_worker_had_not_finished_is_done_again(
     cut_film: Path, alone: Path, tmp_path: Path
 ) -> None:
-    heard = _Heard(act=_kill_one_worker, after=8)
+    heard = Heard(act=_kill_one_worker, after=8)
     target = tmp_path / "killed.mp4"
     dream_file(cut_film, target, build({**QUICK, "workers": 2, "threads": 1}), heard)
     assert heard.acted
@@ -121,7 +130,7 @@ def test_it_goes_on_after_a_stop_and_with_another_number_of_workers(
 ) -> None:
     target = tmp_path / "stopped.mp4"
     stopped = dream_file(
-        cut_film, target, build({**QUICK, "workers": 2}), _Heard(act=_stop, after=24)
+        cut_film, target, build({**QUICK, "workers": 2}), Heard(act=stop, after=24)
     )
     assert not stopped.complete
     # The first two shares have 23 frames, so one of them is whole.
@@ -142,7 +151,7 @@ def test_a_fault_that_a_worker_meets_is_told_as_ever(cut_film: Path, tmp_path: P
 
     options = build({**QUICK, "workers": 2, "threads": 1})
     with pytest.raises(SourceError, match=r"film\.mp4: no such file"):
-        dream_file(film, tmp_path / "out.mp4", options, _Heard(act=vanish, after=4))
+        dream_file(film, tmp_path / "out.mp4", options, Heard(act=vanish, after=4))
     (tmp_path / "elsewhere.mp4").rename(film)
     assert dream_file(film, tmp_path / "out.mp4", options).complete
 
@@ -160,12 +169,37 @@ def test_a_share_at_which_workers_always_end_is_given_up(
     assert crew.SEARCHER not in {thread.name for thread in threading.enumerate()}
 
 
+def test_who_comes_for_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[int] = []
+
+    class Silent:
+        returncode = 7
+
+        def __init__(self, *_: object, env: int, **more: object) -> None:
+            began.append(env)
+            self.stdin, self.stdout = BytesIO(), BytesIO()
+
+        def wait(self, timeout: float) -> None:
+            pass
+
+    monkeypatch.setattr(crew, "_environment", lambda number: number)
+    monkeypatch.setattr(crew.subprocess, "Popen", Silent)
+    work: Any = None
+    staff = crew.Processes(work, 3)
+    hands = [staff.hire(lambda hand, told: None) for _ in range(4)]
+    assert hands.pop() is None
+    assert hands[1] is not None
+    hands[1].leave()
+    assert staff.hire(lambda hand, told: None) is not None
+    assert began == [0, 1, 2, 1]
+
+
 def test_what_is_missing_of_a_share_begins_behind_what_is_there(
     cut_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "SHARE", 1e9)  # a point behind every segment
     target = tmp_path / "part.mp4"
-    dream_file(cut_film, target, build({**QUICK, "resume": True}), _Heard(act=_stop, after=20))
+    dream_file(cut_film, target, build({**QUICK, "resume": True}), Heard(act=stop, after=20))
     folder = JobFolder.of(target)
     assert missing(folder, Share(0, 9)) is None
     there = [b for b in folder.begun() if b >= 9]
@@ -174,29 +208,6 @@ def test_what_is_missing_of_a_share_begins_behind_what_is_there(
     assert rest.begin > there[0]
     assert rest.end == 23
     assert missing(folder, Share(23, 28)) == Share(23, 28)
-
-
-class _Heard(Silent):
-    """A listener that acts once so many frames are done."""
-
-    def __init__(self, act: object = None, after: int = 0) -> None:
-        self.notices: list[str] = []
-        self.frames: list[int] = []
-        self.acted = False
-        self._act, self._after = act, after
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-    def step(self, frames: int, counts: object) -> None:
-        self.frames.append(frames)
-        if callable(self._act) and frames >= self._after and not self.acted:
-            self.acted = True
-            self._act()
-
-
-def _stop() -> None:
-    raise Stopped
 
 
 def _kill_one_worker() -> None:

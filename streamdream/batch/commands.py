@@ -145,7 +145,8 @@ def _told(report: Report, complete: bool, display: Display) -> int:
         counted[-1] += "; --skip-existing goes on"
     if display.terminal or failed or not complete:
         begin = "" if complete else "interrupted: "
-        say(f"{begin}{len(report.entries)} files: {', '.join(counted)}")
+        count = len(report.entries)
+        say(f"{begin}{count} file{'s' * (count > 1)}: {', '.join(counted)}")
     if not complete:
         return 128 + (display.signal or signal.SIGINT)
     return failed[0].exit_code if failed else 0

@@ -80,9 +80,10 @@ class Staff(Protocol):
 
 @dataclass(eq=False)
 class _Process:
-    """A worker on this machine."""
+    """A worker on this machine, the `number` of those that there are."""
 
     process: subprocess.Popen[bytes]
+    number: int
     share: Share | None = None
     frames: int = 0
     ready: bool = True  # what it is given before waits for it
@@ -125,16 +126,20 @@ class Processes:
 
     def hire(self, hear: Hear) -> Hand | None:
         """One more, None if all have begun."""
-        if sum(hand.end == "" for hand in self._hired) >= self._workers:
+        self._hired = [hand for hand in self._hired if not hand.end]
+        taken = {hand.number for hand in self._hired}
+        # Who comes for another one that has ended gets that one's GPU.
+        number = next((n for n in range(self._workers) if n not in taken), None)
+        if number is None:
             return None
         process = subprocess.Popen(
             [sys.executable, "-m", "streamdream.jobs.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(len(self._hired)),
+            env=_environment(number),
             start_new_session=True,  # Ctrl-C is for us, who tell them
         )
-        hand = _Process(process)
+        hand = _Process(process, number)
         self._hired.append(hand)
         Thread(target=_listen, args=(hand, hear), daemon=True).start()
         hand.give(self._work)

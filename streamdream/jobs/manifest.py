@@ -224,6 +224,23 @@ def check_files(
     return found
 
 
+class StillThere:
+    """Asked again and again whether files are what they were; raises SourceError if not."""
+
+    def __init__(
+        self,
+        files: Mapping[str, Sequence[Path]],
+        known: Mapping[str, Fingerprint],
+        folder: JobFolder,
+    ) -> None:
+        """For what check_files takes."""
+        self._files, self._known, self._folder = files, known, folder
+
+    def __call__(self) -> None:
+        """Look; what was only moved is read once, and known from then on."""
+        self._known = check_files(self._files, self._known, self._folder)
+
+
 def apart(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What makes a machine (see `machine_told`) give other frames than another; "" if nothing.
 

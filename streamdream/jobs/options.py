@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from os.path import exists  # a name that is too long is told later
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -116,7 +117,7 @@ def check_lasting(options: Options, given: Input, target: Path | None) -> None:
         raise OptionError(flag, told, "leave one of them out")
     if not given.all_files:
         raise OptionError(flag, f"{given.label} comes only once", "save it as a file first")
-    if not options.overwrite and target.exists() and not JobFolder.of(target).path.exists():
+    if not options.overwrite and exists(target) and not exists(JobFolder.of(target).path):
         cure = "give another name, or --overwrite"
         raise SinkError(target, "exists already, and no job of it is unfinished", cure)
 

@@ -17,6 +17,7 @@ from typing import Any
 from streamdream.cuts import Turn, shots
 from streamdream.jobs.folder import JobFolder, read_sealed, write_sealed
 from streamdream.jobs.rendering import Share
+from streamdream.jobs.segments import fault_of
 from streamdream.places import Place
 from streamdream.sources import Glimpse, VideoSource
 
@@ -71,17 +72,19 @@ def shares_of(
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
     split: float | None = None,
+    still_there: Callable[[], None] = lambda: None,
 ) -> Generator[Share, None, None]:
     """The shares of a film, in order, each as soon as its end is known, until it is `stopped`.
 
     Shots of more than `split` seconds become several. Once all are known they are kept in the
-    job's folder, and read from there another time.
+    job's folder, and read from there another time; `still_there` raises an Error where the film
+    is not what it was.
     """
     frames = source.info.frames or 0
     least = max(SHORTEST, frames // (PARTS * workers))
     begin = Share()
     parts = Split.of(source, split)
-    for found in _kept(folder) or _found(folder, source, stopped, parts):
+    for found in _kept(folder) or _found(folder, source, stopped, parts, still_there):
         # Every part of a split shot is a share, for however many workers: so frames are the same.
         if found.lead or found.index - begin.begin >= least:
             yield replace(begin, end=found.index, seam=found.lead)
@@ -99,7 +102,11 @@ def _kept(folder: JobFolder) -> list[Beginning] | None:
 
 
 def _found(
-    folder: JobFolder, source: VideoSource, stopped: Callable[[], bool], split: Split | None
+    folder: JobFolder,
+    source: VideoSource,
+    stopped: Callable[[], bool],
+    split: Split | None,
+    still_there: Callable[[], None],
 ) -> Iterator[Beginning]:
     told: list[dict[str, Any]] = []
     with closing(source.skim()) as glimpses:
@@ -107,7 +114,11 @@ def _found(
             told.append(found.told())
             yield found
     if not stopped():
-        write_sealed(folder.plan, told)
+        still_there()
+        try:
+            write_sealed(folder.plan, told)
+        except OSError as fault:
+            raise fault_of(folder, fault) from None
 
 
 def beginnings(

@@ -109,7 +109,7 @@ def render(
 
     `step` is called again and again with the number of frames that are done of it, and may raise
     Stopped: finished segments stay. `still_there` raises an Error where what is read has changed
-    meanwhile; it is asked where the source ends. Raises SinkError and ModelError.
+    meanwhile; it is asked before a segment counts. Raises SinkError and ModelError.
     """
     source, options, device = ready.source, ready.options, ready.device
     done, cut_off = 0, False
@@ -125,8 +125,6 @@ def render(
             yield glimpse.frame()
 
     def ended() -> bool:
-        if not cut_off:
-            still_there()
         return not cut_off
 
     def watch(frame: Frame, picture: Picture) -> None:
@@ -148,7 +146,8 @@ def render(
         assert share.end is not None
         seam = Seam(share.end - share.seam, share.end, dreamed)
     most = options.segment
-    sink = SegmentsSink(folder, coder, source, most, share.latest, ended, seam and seam.first)
+    first = seam and seam.first
+    sink = SegmentsSink(folder, coder, source, most, share.latest, ended, first, still_there)
     stream = frames() if seam is None else seam.seen(frames())
     with (
         enough_memory(device),

@@ -274,20 +274,23 @@ class SegmentsSink:
         latest: int | None = None,
         ended: Callable[[], bool] = lambda: True,
         seam: int | None = None,
+        still_there: Callable[[], None] = lambda: None,
     ) -> None:
         """Write into `folder` segments of at most so many frames, behind the time `latest`.
 
         In the end, `ended` tells whether that is the end of the source. From frame `seam` on all
         are one segment, behind which no point is needed: nobody could go on within it.
+        `still_there` raises an Error where what was read is not what it was.
         """
         self.notices: list[str] = []
         self._folder, self._coder, self._source = folder, coder, source
         self._most, self._latest, self._ended, self._seam = most, latest, ended, seam
+        self._still_there = still_there
         self._open: SegmentWriter | None = None
         self._step: Step | None = None  # the last one in the open segment
         self._begin = self._count = self._made = 0
         self._points: list[Path] = []
-        self._began, self._spent = time.monotonic(), 0.0
+        self._began, self._spent, self._looked = time.monotonic(), 0.0, 0.0
 
     def watch(self, frame: Frame, picture: Picture) -> None:
         """Nothing unfinished is shown."""
@@ -320,7 +323,7 @@ class SegmentsSink:
         """Finish the last segment if all went well; raises SinkError."""
         try:
             if fault is None and self._open is not None:
-                self._close(cut=self._seam is not None, last=self._ended())
+                self._close(cut=self._seam is not None, last=self._ended(), final=True)
         except OSError as late:
             raise fault_of(self._folder, late) from None
         finally:
@@ -337,9 +340,10 @@ class SegmentsSink:
             return there and index == self._seam
         return there and self._count >= self._most
 
-    def _close(self, cut: bool, last: bool) -> None:
+    def _close(self, cut: bool, last: bool, final: bool = False) -> None:
         assert self._open is not None
         assert self._step is not None
+        self._look(final)
         step, segment = self._step, self._open
         segment.write(self._coder.rest())
         self._latest = max(segment.latest, self._latest or segment.latest)
@@ -359,6 +363,16 @@ class SegmentsSink:
             )
         )
         self._open = None
+
+    def _look(self, final: bool) -> None:
+        """See that all frames so far were read from what is to be read.
+
+        Of a row of very many pictures that takes long, so then it is done now and then only.
+        """
+        began = time.monotonic()
+        if final or self._looked <= SHARE * (began - self._began):
+            self._still_there()
+            self._looked += time.monotonic() - began
 
     def _keep(self, point: Point | None, index: int) -> str | None:
         """Write a point; its digest, None if it was left out because that takes too long."""

@@ -24,7 +24,7 @@ from streamdream.jobs.coders import RowCoder, coder_of
 from streamdream.jobs.crew import Crew, Processes
 from streamdream.jobs.folder import JobFolder, read_sealed, sync, write_sealed
 from streamdream.jobs.joining import Film, check_free, join_animation, join_row, join_video
-from streamdream.jobs.manifest import Manifest, check_files, now_of
+from streamdream.jobs.manifest import Manifest, StillThere, check_files, now_of
 from streamdream.jobs.messages import Work
 from streamdream.jobs.options import check_lasting
 from streamdream.jobs.plan import shares_of
@@ -79,7 +79,7 @@ def dream_job(
                 target.absolute().parent.mkdir(exist_ok=True)
         with folder.held():
             session = _Session(source, target, options, listener, folder)
-            if (ended := session.ended()) is not None:
+            if (ended := session.ended(ready)) is not None:
                 return ended
             with connected(options) as session.cluster:
                 session.begin(ready)
@@ -107,13 +107,18 @@ class _Session:
         self._began = time.perf_counter()
         self.outcome = Outcome(0, 0.0, target, True, Counts())
 
-    def ended(self) -> Outcome | None:
-        """The outcome of a job that was killed when all was done but giving the result its name."""
+    def ended(self, ready: Prepared) -> Outcome | None:
+        """The outcome of a job that was killed when all was done but giving the result its name.
+
+        Raises an Error where that was another job than this one.
+        """
         if not self._folder.finishing:
             return None
         finish = read_sealed(self._folder.finish)
         if finish["kind"] == IN_ROW:
             return None
+        if Manifest.read(self._folder) is not None:  # it goes before the rest does
+            self._now(ready)
         self._named()
         self._folder.remove()
         return Outcome(finish["frames"], 0.0, self._target, True, Counts(**finish["counts"]))
@@ -137,18 +142,8 @@ class _Session:
     def begin(self, ready: Prepared) -> None:
         """Look whether the job that is there is this one, or make it so."""
         folder = self._folder
-        before = Manifest.read(folder)
-        typed = self._source, self._target, self._options
-        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
-        if before is not None:
-            before.check(now, folder)
-            now = replace(now, begun=before.begun)
-        elif any(True for _ in folder.begun()):
-            cure = f"remove {folder.path} to begin anew"
-            raise SinkError(folder.manifest, "is missing, its segments are there", cure)
-        self._files = _files(ready, self._options)
-        now = replace(now, files=check_files(self._files, before.files if before else {}, folder))
-        self._manifest = now
+        now = self._manifest = self._now(ready)
+        self._still_there = StillThere(self._files, now.files, folder)
         try:
             folder.tidy()
             now.write(folder)
@@ -166,6 +161,22 @@ class _Session:
         self.outcome.again = now.line
         self._listener.begin(ready.info)
 
+    def _now(self, ready: Prepared) -> Manifest:
+        """The manifest of this job; raises an Error where the one that is there is of another."""
+        folder = self._folder
+        before = Manifest.read(folder)
+        typed = self._source, self._target, self._options
+        now = now_of(*typed, ready.options, ready.device, ready.info.frames)
+        if before is not None:
+            before.check(now, folder)
+            now = replace(now, begun=before.begun)
+        elif any(True for _ in folder.begun()):
+            cure = f"remove {folder.path} to begin anew"
+            raise SinkError(folder.manifest, "is missing, its segments are there", cure)
+        self._files = _files(ready, self._options)
+        known = before.files if before else {}
+        return replace(now, files=check_files(self._files, known, folder))
+
     def _try_target(self, ready: Prepared) -> None:
         """See that the result can be written before the work of days, and tell what it lacks."""
         if is_row(self._target):
@@ -176,10 +187,13 @@ class _Session:
                 self._notice(notice)
             return
         companions, _ = beside(ready.source.companions, ready.options, ready.song)
-        sink = self._sink(ready, companions, lambda text: None)
-        for notice in sink.notices:
-            self._notice(notice)
-        sink.close(complete=False)
+        try:
+            sink = self._sink(ready, companions, lambda text: None)
+            for notice in sink.notices:
+                self._notice(notice)
+            sink.close(complete=False)
+        except SinkError as fault:
+            raise self._unwritable(fault) from None
         companions.wanted = False
 
     def _sink(
@@ -210,10 +224,7 @@ class _Session:
             self.outcome.frames = done + frames
             self._listener.step(self.outcome.frames, ready.source.counts)
 
-        def still_there() -> None:
-            check_files(self._files, self._manifest.files, self._folder)
-
-        render(ready, self._effects, coder, self._folder, share, step, still_there)
+        render(ready, self._effects, coder, self._folder, share, step, self._still_there)
 
     def _share_out(self, ready: Prepared) -> None:
         done = self._done()
@@ -232,8 +243,8 @@ class _Session:
             staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
             workers = staff.places
         with Crew(staff, self._folder, self._notice) as crew:
-            split = self._options.split
-            search = partial(shares_of, self._folder, ready.source, workers, split=split)
+            how = {"split": self._options.split, "still_there": self._still_there}
+            search = partial(shares_of, self._folder, ready.source, workers, **how)
             crew.render(search, step)
 
     def _join(self, ready: Prepared) -> None:
@@ -258,15 +269,20 @@ class _Session:
                     join_animation(folder, sink, ready.info, tell)
                 for notice in sink.notices:
                     self._notice(notice)
+                self._still_there()  # sound is read only now
                 write_sealed(folder.finish, finish)
         except SinkError as fault:
-            cure = "what is done is kept, the same command goes on"
-            raise SinkError(target, fault.reason, cure) from None
+            raise self._unwritable(fault) from None
         except OSError as fault:
             raise fault_of(folder, fault) from None
         self._named()
         folder.remove()
         outcome.seconds = time.perf_counter() - self._began
+
+    def _unwritable(self, fault: SinkError) -> SinkError:
+        """What is wrong with the result, told of the file that a person has named."""
+        cure = fault.cure or "what is done is kept, the same command goes on"
+        return SinkError(self._target, fault.reason, cure)
 
     def _named(self) -> None:
         """Give the result its name, if it has not got it already; pictures of a row have."""

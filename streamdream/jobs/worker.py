@@ -52,7 +52,7 @@ def main() -> None:
     from streamdream.errors import Error
     from streamdream.jobs.coders import coder_of
     from streamdream.jobs.folder import JobFolder
-    from streamdream.jobs.manifest import check_files, machine_told
+    from streamdream.jobs.manifest import StillThere, machine_told
     from streamdream.jobs.rendering import render
     from streamdream.pipeline import Effect
     from streamdream.processors import using_threads
@@ -63,6 +63,7 @@ def main() -> None:
         answers.flush()
 
     folder = JobFolder.of(work.target)
+    still_there = StillThere(work.files, work.known, folder)
     effects: Sequence[Effect] | None = None
     last = 0.0
 
@@ -71,9 +72,6 @@ def main() -> None:
         if time.monotonic() - last > PAUSE:
             last = time.monotonic()
             answer(Far(frames))
-
-    def still_there() -> None:
-        check_files(work.files, work.known, folder)
 
     with using_threads(work.options.threads):
         try:

@@ -79,9 +79,11 @@ def scenes(
 
             print(as_text(found), end="", flush=True)
     if sys.stderr.isatty():
-        flashes = sum(len(scene.flashes) for scene in found)
+        flashes, frames = sum(len(scene.flashes) for scene in found), found[-1].end
         also = f", {flashes} frames that only flash" if flashes else ""
-        say(f"{len(found)} scenes in {found[-1].end} frames{also}")
+        also = ", 1 frame that only flashes" if flashes == 1 else also
+        told = f"{len(found)} scene{'s' * (len(found) > 1)} in {frames} frame{'s' * (frames > 1)}"
+        say(told + also)
     return 0
 
 
