@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,17 @@ def test_two_processes_do_not_work_on_one_job(begun: tuple[Path, Path]) -> None:
         with pytest.raises(SinkError, match="another process works on this job"):
             run(*begun)
     assert run(*begun).complete
+
+
+def test_a_folder_that_another_process_made_anew_is_left_alone(tmp_path: Path) -> None:
+    folder = JobFolder.of(tmp_path / "out.mp4")
+    with ExitStack() as later, ExitStack() as first:
+        first.enter_context(folder.held())
+        folder.remove()  # as a job does when all is done
+        later.enter_context(JobFolder.of(tmp_path / "out.mp4").held())
+        first.close()
+        assert folder.segments.exists()
+    assert not folder.path.exists()
 
 
 def test_where_no_job_can_be(clip: Path, tmp_path: Path) -> None:

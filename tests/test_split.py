@@ -16,7 +16,6 @@ from torch import Tensor
 from streamdream import cli
 from streamdream.effects import effects_of
 from streamdream.frame import Frame, Pixels
-from streamdream.jobs import plan
 from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.plan import shares_of
 from streamdream.jobs.rendering import Share
@@ -29,7 +28,7 @@ from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 
 RATE, SPLIT = 5, 4  # frames a second; seconds
-LENGTH, LEAD = RATE * SPLIT, RATE * plan.OVERLAP
+LENGTH = RATE * SPLIT
 SHOTS = (70, 12)
 SHARES = [
     Share(0, 20, seam=10), Share(20, 40, lead=10, seam=10), Share(40, 70, lead=10), Share(70, None),
@@ -89,13 +88,28 @@ def test_long_shots_are_split_and_short_ones_are_not(film: Path, tmp_path: Path)
         assert [s.begin for s in shares_of(folder, source, 1)] == [0, 70]
 
 
+def test_seconds_are_the_films_own_however_its_rate_changes(tmp_path: Path) -> None:
+    times = [*range(0, 150, 5), *range(150, 900, 25)]  # six seconds at 5 frames each, then at one
+    film = Film(times=times).write(tmp_path / "slower.mp4")
+    folder = JobFolder.of(tmp_path / "out.mp4")
+    folder.path.mkdir()
+    with VideoSource(film) as source:
+        shares = list(shares_of(folder, source, 1, split=SPLIT))
+    begins = [times[share.begin] / 25 for share in shares]
+    lengths = [b - a for a, b in pairwise([*begins, 36])]
+    assert lengths[0] == SPLIT
+    # Where four frames take more than two seconds, parts are longer by that.
+    assert all(SPLIT <= length <= SPLIT + 4 for length in lengths[:-1])
+    assert [share.lead for share in shares[2:]] == [4] * (len(shares) - 2)
+
+
 def test_a_flash_puts_the_split_off(tmp_path: Path) -> None:
     white = Film(lambda i: 255 - _other(0) if i == 19 else moving()(i), range(0, 5 * 60, 5))
     folder = JobFolder.of(tmp_path / "out.mp4")
     folder.path.mkdir()
     with VideoSource(white.write(tmp_path / "flash.mp4")) as source:
         begins = [share.begin for share in shares_of(folder, source, 1, split=SPLIT)]
-    assert begins == [0, 20 + LEAD]
+    assert begins == [0, 29, 49]  # the first two seconds behind the flash
 
 
 def test_it_is_the_same_film_whoever_makes_its_parts(

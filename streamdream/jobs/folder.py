@@ -56,12 +56,16 @@ class JobFolder:
         except OSError as fault:
             told = f"cannot be written ({words(fault)})"
             raise SinkError(self.path, told) from None
+        own = False
         try:
             with file:
-                yield
-                # Whatever kept a job from beginning has been told.
+                try:
+                    yield
+                finally:
+                    # Once it was removed another process may have made it anew.
+                    own = self._is_lock(file)
         finally:
-            if not self.manifest.exists() and not any(True for _ in self.begun()):
+            if own and not self.manifest.exists() and not any(True for _ in self.begun()):
                 self.remove()
 
     @property
@@ -72,8 +76,18 @@ class JobFolder:
         except ValueError:
             return False
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "lock"
+
+    def _is_lock(self, file: IO[bytes]) -> bool:
+        """Whether an open file is the lock that is there now."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(file.fileno()), self._lock_file.stat())
+        return False
+
     def _locked(self) -> IO[bytes]:
-        path = self.path / "lock"
+        path = self._lock_file
         while True:
             file = path.open("ab")
             try:
@@ -83,9 +97,8 @@ class JobFolder:
                 told = "another process works on this job"
                 raise SinkError(self.path, told, "let it end, or stop it") from None
             # Whoever held it may have finished and removed it in between.
-            with suppress(OSError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
+            if self._is_lock(file):
+                return file
             file.close()
             self.segments.mkdir(parents=True, exist_ok=True)
             self.points.mkdir(exist_ok=True)
@@ -93,7 +106,7 @@ class JobFolder:
     def is_held(self) -> bool:
         """Whether a process works on it just now."""
         try:
-            with (self.path / "lock").open("rb") as file:
+            with self._lock_file.open("rb") as file:
                 _lock(file)
         except FileNotFoundError:
             return False

@@ -24,6 +24,7 @@ from streamdream.sources import Glimpse, VideoSource
 PARTS = 6  # shares for each worker, about: fewer leave some idle in the end, more begin too often
 SHORTEST = 24  # frames; beginning to read a share takes as long as some frames do
 OVERLAP = 2  # s in which both parts of a shot are dreamed: half to settle, half to fade
+FEWEST = 4  # frames of it, however slow a film is
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,6 @@ class Beginning:
         return Beginning(Place(**{**place, "time": Fraction(told["time"])}), told["lead"])
 
 
-@dataclass(frozen=True)
-class Split:
-    """Long shots are split every `length` frames, with `lead` frames that both parts dream."""
-
-    length: int
-    lead: int
-
-    @staticmethod
-    def of(source: VideoSource, seconds: float | None) -> Split | None:
-        """Every so many seconds, as far as the source's rate tells; None: not at all."""
-        if seconds is None:
-            return None
-        rate = source.info.rate or 25
-        lead = max(2, round(OVERLAP * rate))
-        return Split(max(2 * lead, round(Fraction(seconds) * rate)), lead)
-
-
 def shares_of(
     folder: JobFolder,
     source: VideoSource,
@@ -83,8 +67,7 @@ def shares_of(
     frames = source.info.frames or 0
     least = max(SHORTEST, frames // (PARTS * workers))
     begin = Share()
-    parts = Split.of(source, split)
-    for found in _kept(folder) or _found(folder, source, stopped, parts, still_there):
+    for found in _kept(folder) or _found(folder, source, stopped, split, still_there):
         # Every part of a split shot is a share, for however many workers: so frames are the same.
         if found.lead or found.index - begin.begin >= least:
             yield replace(begin, end=found.index, seam=found.lead)
@@ -105,7 +88,7 @@ def _found(
     folder: JobFolder,
     source: VideoSource,
     stopped: Callable[[], bool],
-    split: Split | None,
+    split: float | None,
     still_there: Callable[[], None],
 ) -> Iterator[Beginning]:
     told: list[dict[str, Any]] = []
@@ -122,27 +105,32 @@ def _found(
 
 
 def beginnings(
-    source: VideoSource, glimpses: Iterable[Glimpse], split: Split | None = None
+    source: VideoSource, glimpses: Iterable[Glimpse], split: float | None = None
 ) -> Iterator[Beginning]:
-    """Where scenes begin but the first, and where long ones are split.
+    """Where scenes begin but the first, and where those of more than `split` seconds are split.
 
     No part that comes of splitting is shorter than half of what it may be. Where both parts are
     dreamed there is no flash: it puts the split off.
     """
     before: Glimpse | None = None
-    begin, lead_in = 0, None
+    every = None if split is None else Fraction(split)
+    # Since when the part runs, where the next one's lead-in begins, and its first frame.
+    begin, lead_in, at = Fraction(0), None, None
     for glimpse, turn in shots(glimpses, lambda picture: picture.small()):
-        if turn is Turn.BEGINS and before is not None:
-            yield Beginning(source.place_behind(before.frame()))
-            begin, lead_in = glimpse.index, None
-        elif split is not None and before is not None:
-            if turn is Turn.FLASH and lead_in is not None and glimpse.index < begin + split.length:
+        if before is None or turn is Turn.BEGINS:
+            if before is not None:
+                yield Beginning(source.place_behind(before.frame()))
+            begin, lead_in, at = glimpse.time, None, None
+        elif every is not None:
+            if turn is Turn.FLASH and lead_in is not None and at is None:
                 # What a flash is shows only behind it, so there is to be none where a part ends.
-                begin, lead_in = glimpse.index + 1 - (split.length - split.lead), None
-            far = glimpse.index - begin
-            if lead_in is not None and far == split.length + split.length // 2:
-                yield Beginning(lead_in, split.lead)
-                begin, far, lead_in = begin + split.length, far - split.length, None
-            if far == split.length - split.lead:
+                begin, lead_in = glimpse.time - every + OVERLAP, None
+            elif lead_in is not None and at is None and glimpse.time - begin >= every:
+                at = glimpse if glimpse.index - lead_in.index >= FEWEST else None
+            if lead_in is not None and at is not None and glimpse.time - begin >= every * 3 / 2:
+                yield Beginning(lead_in, at.index - lead_in.index)
+                begin, lead_in, at = at.time, None, None
+            fits = lead_in is None and turn is not Turn.FLASH
+            if fits and glimpse.time - begin >= every - OVERLAP:
                 lead_in = source.place_behind(before.frame())
         before = glimpse
