@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 from media import frame_times
 from PIL import Image
+from tour import furnished
 
-from streamdream.style.network import Network, NetworkCard, read_card, save_network
+from streamdream.style.network import read_card
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -42,33 +40,7 @@ OTHERS: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
-    from skimage import data
-
-    folder = tmp_path_factory.mktemp("readme")
-    shutil.copy(sample, folder / "video.mp4")
-    shutil.copytree(ROOT / "samples", folder / "samples")
-    Image.fromarray(data.coffee()).save(folder / "photo.jpg")
-    Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
-    Image.fromarray(data.astronaut()).save(folder / "painting.jpg")
-    left = np.zeros((90, 160), np.uint8)
-    left[:, :80] = 255
-    Image.fromarray(left).save(folder / "left.png")
-    (folder / "photos").mkdir()
-    Image.fromarray(data.coffee()).save(folder / "photos" / "coffee.jpg")
-    save_network(folder / "painting.safetensors", Network(), NetworkCard("style", 16, "none", 0))
-    _write_song(folder / "song.mp3")
-    return folder
-
-
-def _write_song(path: Path) -> None:
-    times = np.arange(6 * 44100) / 44100
-    drum = np.sin(2 * np.pi * 60 * times) * (times % 0.5 < 0.1)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mp3", rate=44100, layout="mono")
-        levels = (drum * 30000).astype(np.int16)[None]
-        frame = av.AudioFrame.from_ndarray(levels, format="s16", layout="mono")
-        frame.rate = 44100
-        out.mux([*stream.encode(frame), *stream.encode(None)])
+    return furnished(tmp_path_factory.mktemp("readme"), sample)
 
 
 def test_there_are_commands() -> None:
