@@ -29,7 +29,6 @@ from streamdream.errors import INTERRUPTED, Error, OptionError
 from streamdream.files import check_size, check_target
 from streamdream.inputs import PIPE, check_file, locate
 from streamdream.jobs.commands import jobs
-from streamdream.jobs.folder import JobFolder
 from streamdream.jobs.options import check_lasting
 from streamdream.keys import is_schedule
 from streamdream.live.commands import cameras, doctor, live
@@ -105,10 +104,10 @@ def dream(
         output = STDOUT if str(output) == PIPE else output
     check_lasting(chosen, given_source, output)
     if output is not None:
-        finishing = chosen.lasts and JobFolder.of(output).finishing
         named = (*files_of(chosen), *guide_files(chosen), *mask_files(chosen))
         read = (*given_source.all_files, *songs, *named)
-        check_target(output, read, chosen.overwrite or finishing)
+        # What lies where a job's result goes may be that result: it is looked into there.
+        check_target(output, read, chosen.overwrite or chosen.lasts)
         check_codec(output, chosen.codec, chosen.crf)
         check_size(output, chosen.most_bytes)
     if like is not None:

@@ -237,12 +237,16 @@ class Look(Painted, Aimed, Polished, Modelled, Masked):
             check_classes(typed, self.model, self.weights is not None)
         return super().clocked(clock)
 
-    def as_comment(self) -> str:
-        """The look as one line of text, for the output's metadata; `settings.recorded` reads it."""
+    def as_comment(self, job: str = "") -> str:
+        """The look as one line of text, for the output's metadata; `settings.recorded` reads it.
+
+        `job` tells which job made that, see `settings.job_in`.
+        """
         values = self.model_dump(mode="json", include=self._recorded())
         as_typed = {name: moving.text for name, moving in self.schedules.items() if name in values}
         kind = {"command": self.command} if self.command else {}
-        return RECORD_MARK + json.dumps(kind | values | as_typed)
+        made = {"job": job} if job else {}
+        return RECORD_MARK + json.dumps(kind | made | values | as_typed)
 
     def _recorded(self) -> set[str]:
         return set(Look.model_fields) - PLACES - ({"weights"} if self.weights is None else set())

@@ -91,13 +91,10 @@ def recorded(text: str, place: str, kind: type[Look] = Options) -> dict[str, obj
 
     Raises OptionError if there is none, or it is that of another kind of run.
     """
-    _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
-    try:
-        values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
-    except json.JSONDecodeError:
-        values = None
-    if not isinstance(values, dict):
+    values = _record_in(text)
+    if values is None:
         raise OptionError(place, "holds no settings of streamdream", "name a file that it made")
+    values.pop("job", None)
     command = values.pop("command", "")
     if command != kind.command:
         made_by = f"was made by streamdream {command}".rstrip()
@@ -105,6 +102,20 @@ def recorded(text: str, place: str, kind: type[Look] = Options) -> dict[str, obj
             place, made_by, f"name a file that streamdream {kind.command} made".rstrip()
         )
     return values
+
+
+def job_in(text: str) -> str:
+    """What `Look.as_comment` wrote of the job that made a file; "" if it was none."""
+    return str((_record_in(text) or {}).get("job", ""))
+
+
+def _record_in(text: str) -> dict[str, object] | None:
+    _, mark, rest = text.rpartition(RECORD_MARK)  # the last of several dreams
+    try:
+        values = json.JSONDecoder().raw_decode(rest)[0] if mark else None
+    except json.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def read_preset(name: str, kind: type[Look] = Options) -> dict[str, object]:

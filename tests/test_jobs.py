@@ -34,7 +34,7 @@ from streamdream.options import Options
 from streamdream.pipeline import Point, State
 from streamdream.places import digest_of
 from streamdream.run import Outcome, Silent, dream_file
-from streamdream.settings import made
+from streamdream.settings import job_in, made, recorded
 from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
 
@@ -157,8 +157,11 @@ def test_the_container_tells_what_a_plain_run_tells(clip: Path, tmp_path: Path) 
         with av.open(str(tmp_path / name)) as film:
             video = film.streams.video[0]
             context = video.codec_context
+            comment = film.metadata["comment"]
+            assert bool(job_in(comment)) == resume
+            tags = {**film.metadata, "comment": recorded(comment, name)}
             told.append([
-                film.metadata, film.chapters(), film.duration, context.codec_tag,
+                tags, film.chapters(), film.duration, context.codec_tag,
                 context.extradata, video.time_base, video.start_time, video.duration,
                 video.average_rate, video.sample_aspect_ratio, [s.metadata for s in film.streams],
             ])  # fmt: skip
@@ -475,8 +478,15 @@ def test_the_command_line_tells_how_to_go_on(
     assert (code, "is no folder" in told) == (3, True)
     code, _, told = typed(begun[0], "--resume")
     assert (code, "a window cannot be gone on with" in told) == (2, True)
+    # The same once more, as whatever starts killed programs anew would type it.
+    code, _, told = typed(*words[1:])
+    assert (code, told.strip()) == (0, "streamdream: complete already, by the same command")
+    for other in (["--strength", "0.5"], ["--frames", "3"]):
+        code, _, told = typed(*words[1:], *other)
+        assert (code, "no job of it is unfinished" in told) == (4, True)
     code, _, told = typed(begun[0], "-o", begun[1], "--resume")
     assert (code, "no job of it is unfinished" in told) == (4, True)
+    assert list(tmp_path.rglob("*.job")) == []
 
 
 def test_ctrl_c_leaves_a_job_and_names_the_command(

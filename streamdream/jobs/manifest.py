@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from streamdream.errors import OptionError, SinkError, SourceError, words
-from streamdream.jobs.folder import JobFolder, read_sealed, write_sealed
+from streamdream.jobs.folder import JobFolder, digest_of_bytes, read_sealed, write_sealed
 from streamdream.options import Options
 from streamdream.schedule import Schedule
 
@@ -166,6 +167,13 @@ class Manifest:
     def line(self) -> str:
         """The command that goes on, from any folder."""
         return f"cd {shlex.quote(self.folder)} && {self.command}"
+
+    @property
+    def mark(self) -> str:
+        """Tells what comes of it from what comes of another input or other options."""
+        files = {name: each.digest for name, each in self.files.items()}
+        told = json.dumps([self.options, files], sort_keys=True)
+        return digest_of_bytes(told.encode())
 
     def check(self, now: Manifest, folder: JobFolder) -> None:
         """Raise an Error that tells what has changed, if anything has."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from os.path import exists  # a name that is too long is told later
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -12,9 +11,8 @@ from cyclopts import Group, Parameter
 from pydantic import BaseModel, Field
 
 from streamdream.codecs import STDOUT
-from streamdream.errors import OptionError, SinkError
+from streamdream.errors import OptionError
 from streamdream.inputs import Input
-from streamdream.jobs.folder import JobFolder
 from streamdream.zoo.options import PLACES
 
 if TYPE_CHECKING:
@@ -100,7 +98,7 @@ class Lasting(BaseModel):
 
 
 def check_lasting(options: Options, given: Input, target: Path | None) -> None:
-    """Raise OptionError where nothing could be gone on with, SinkError where all is done."""
+    """Raise OptionError where nothing could be gone on with."""
     if options.storage is not None and options.cluster is None:
         raise OptionError("--storage", "is for machines of a cluster", "add --cluster")
     if not options.lasts:
@@ -117,9 +115,6 @@ def check_lasting(options: Options, given: Input, target: Path | None) -> None:
         raise OptionError(flag, told, "leave one of them out")
     if not given.all_files:
         raise OptionError(flag, f"{given.label} comes only once", "save it as a file first")
-    if not options.overwrite and exists(target) and not exists(JobFolder.of(target).path):
-        cure = "give another name, or --overwrite"
-        raise SinkError(target, "exists already, and no job of it is unfinished", cure)
 
 
 def _check_cluster(options: Lasting) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from os.path import exists  # a name that is too long is told later
 from pathlib import Path
 
 from streamdream.animation import AnimationSink
 from streamdream.codecs import is_video
 from streamdream.companions import Companions
 from streamdream.effects import effects_of
-from streamdream.errors import SinkError
+from streamdream.errors import SinkError, SourceError
 from streamdream.files import is_row
 from streamdream.info import Counts
 from streamdream.inputs import locate
@@ -43,8 +44,10 @@ from streamdream.run import (
     dream_file,
     open_sink,
     prepared,
+    read_settings,
     song_notices,
 )
+from streamdream.settings import job_in
 from streamdream.sinks import Stopped
 from streamdream.style.named import files_of
 from streamdream.video_sink import VideoSink
@@ -65,14 +68,19 @@ def dream_job(
     assert target is not None
     folder = JobFolder.of(target)
     finishing = folder.finishing
+    there = not options.overwrite and exists(target) and not exists(folder.path)
+    before = _job_of(target) if there else ""
     options = options.model_copy(update={"threads": _threads(options, folder)})
-    with using_threads(options.threads), prepared(source, target, options, finishing) as ready:
+    free = finishing or there  # for prepared: what is at the target is looked at here
+    with using_threads(options.threads), prepared(source, target, options, free) as ready:
         if ready.one and not is_video(target):  # there is nothing to go on with
             alone = {
                 "resume": False, "workers": 1, "cluster": None, "storage": None, "split": None,
             }  # fmt: skip
             plain = options.model_copy(update=alone)
             return dream_file(source, target, plain, listener)
+        if there:
+            return _complete(source, target, options, ready, before, listener)
         open_sink(target, ready.info, Companions(), ready.options, "", ready.one)  # if it can be
         if is_row(target):
             with suppress(OSError):  # told when the job's folder is made
@@ -88,6 +96,40 @@ def dream_job(
                     with prepared(source, target, options, finishing) as again:
                         done = session.go_on(again)
             return session.outcome
+
+
+def _job_of(target: Path) -> str:
+    """What a result says of the job that made it, see Manifest.mark; raises SinkError."""
+    with suppress(SourceError):
+        if job := job_in(read_settings(target)):
+            return job
+    raise _exists(target)
+
+
+def _exists(target: Path) -> SinkError:
+    cure = "give another name, or --overwrite"
+    return SinkError(target, "exists already, and no job of it is unfinished", cure)
+
+
+def _complete(
+    source: str | Path,
+    target: Path,
+    options: Options,
+    ready: Prepared,
+    job: str,
+    listener: Listener,
+) -> Outcome:
+    """The outcome of a `job` that has made all, and was only killed before it could say so.
+
+    Raises SinkError where that was another one.
+    """
+    typed = source, target, options
+    now = now_of(*typed, ready.options, ready.device, ready.info.frames)
+    known = check_files(_files(ready, options), {}, JobFolder.of(target))
+    if replace(now, files=known).mark != job:
+        raise _exists(target)
+    listener.notice("complete already, by the same command")
+    return Outcome(ready.info.frames or 0, 0.0, target, True, Counts())
 
 
 class _Session:
@@ -144,6 +186,8 @@ class _Session:
         folder = self._folder
         now = self._manifest = self._now(ready)
         self._still_there = StillThere(self._files, now.files, folder)
+        # Animations and rows are those of a plain run to the byte.
+        self._comment = ready.options.as_comment(now.mark if is_video(self._target) else "")
         try:
             folder.tidy()
             now.write(folder)
@@ -199,7 +243,7 @@ class _Session:
     def _sink(
         self, ready: Prepared, companions: Companions, tell: Callable[[str], None]
     ) -> VideoSink | AnimationSink:
-        options, comment = ready.options, ready.options.as_comment()
+        options, comment = ready.options, self._comment
         if is_video(self._target):
             how = options.codec, options.crf, options.encoder_preset
             return VideoSink(
@@ -217,7 +261,7 @@ class _Session:
             return
         if self._effects is None:
             self._effects = effects_of(options, ready.device)
-        coder = coder_of(self._target, ready.info, options, options.as_comment())
+        coder = coder_of(self._target, ready.info, options, self._comment)
         done = self._done()
 
         def step(frames: int) -> None:
@@ -229,8 +273,8 @@ class _Session:
     def _share_out(self, ready: Prepared) -> None:
         done = self._done()
         # Options as they were given: each worker finds out the rest as this run did.
-        known, comment = self._manifest.files, ready.options.as_comment()
-        work = Work(self._source, self._target, self._options, self._files, known, comment)
+        known = self._manifest.files
+        work = Work(self._source, self._target, self._options, self._files, known, self._comment)
 
         def step(frames: int) -> None:
             self.outcome.frames = done + frames
