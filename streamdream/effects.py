@@ -21,6 +21,7 @@ from streamdream.zoo.store import Store
 
 OPTIMISER = "vgg19"  # whose features tell styles apart best
 # What changes nothing without another option.
+AIMED = ("layers", "channels", "classes", "guide", "objective")  # at what a dream aims
 DEPENDING = {
     "guide": ("guide_weight", "guide_end"),
     "channels": ("channel_count",),
@@ -106,7 +107,8 @@ def idle(effects: Iterable[Effect], options: Look) -> Iterator[str]:
     asked = options.finishes()
     if not any(isinstance(effect, Dream) for effect in effects):
         alone = all(effect.replaces for effect in effects)
-        left = [name for name in asked if alone or name not in SHOWN]
+        aimed = [typed(name) for name in AIMED if options.asks(name)]
+        left = aimed + [name for name in asked if alone or name not in SHOWN]
         if left:
             yield f"{', '.join(left)}: a style has no such thing; --dream-mix lays a dream on it"
             return

@@ -24,6 +24,7 @@ from streamdream.files import ANIMATIONS, check_size, check_target, is_picture, 
 from streamdream.frame import Frame, Size
 from streamdream.info import Counts, Reading, VideoInfo
 from streamdream.inputs import Input, check_file, locate
+from streamdream.jobs.folder import JobFolder
 from streamdream.loops import ASTRAY, CURE, Loop, check_loop
 from streamdream.masks.masking import Masks
 from streamdream.masks.options import check_mask, mask_files
@@ -114,6 +115,12 @@ def loop_notices(options: Options, loop: Loop | None, left_out: list[str]) -> It
         yield f"left out, as it does not fit {options.loop_kind}: {', '.join(left_out)}"
 
 
+def unfinished_notices(target: Path | None) -> Iterator[str]:
+    """What a person should know of a job that lies beside a target, and is not gone on with."""
+    if target is not None and target != STDOUT and JobFolder.of(target).manifest.exists():
+        yield f"{JobFolder.of(target).path.name} is an unfinished render: --resume goes on with it"
+
+
 def check_length(options: Options, source: VideoSource) -> None:
     """Raise OptionError where a source has not the length that an option needs."""
     check_loop(options, source)
@@ -170,6 +177,7 @@ def dream_file(
 
         return dream_job(source, target, options, listener)
     with using_threads(options.threads), prepared(source, target, options) as ready:
+        _tell(listener, unfinished_notices(target))
         frames, options, device = ready.source, ready.options, ready.device
         info = ready.info
         companions, left_out = beside(frames.companions, options, ready.song)

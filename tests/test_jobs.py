@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from media import Film, flat, frame_times, moving, packets, pictures
-from running import typing
+from running import Heard, typing
 
 from streamdream import cli
 from streamdream.errors import OptionError, SinkError, SourceError
@@ -385,6 +385,12 @@ def test_a_damaged_manifest_is_told(begun: tuple[Path, Path]) -> None:
         run(*begun)
     manifest.write_bytes(text)
     assert run(*begun).complete
+
+
+def test_who_forgets_resume_is_told_of_the_job(begun: tuple[Path, Path]) -> None:
+    heard = Heard()
+    run(*begun, heard, resume=False)
+    assert "out.mp4.job is an unfinished render: --resume goes on with it" in heard.notices
 
 
 def test_two_processes_do_not_work_on_one_job(begun: tuple[Path, Path]) -> None:

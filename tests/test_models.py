@@ -618,3 +618,13 @@ def test_without_timm_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch
     )
     with pytest.raises(ModelError, match=r"pip install 'streamdream\[timm\]'"):
         models.card("timm:resnet18")
+
+
+def test_classes_are_listed_by_number_and_name(capfd: pytest.CaptureFixture[str]) -> None:
+    typed = typing(capfd)
+    code, out, _ = typed("models", "--classes")
+    lines = out.splitlines()
+    assert (code, len(lines), lines[1]) == (0, 1000, "   1 goldfish")
+    assert typed("models", "resnet50", "--classes")[1] == out
+    code, _, told = typed("models", "vgg19", "--classes")
+    assert (code, "tells no classes apart; use efficientnet-lite0" in told) == (5, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ def list_presets() -> None:
     found = list(gallery.presets())
     if not console.is_terminal or console.color_system in (None, "standard", "windows"):
         for preset in found:
-            words = f"{preset.use} --preset {preset.name}", preset.told, " ".join(preset.flags)
+            words = f"{preset.use} --preset {preset.name}", preset.told, shlex.join(preset.flags)
             print("\t".join(words))
         return
     gap = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -70,7 +71,7 @@ def drawn(preset: Preset) -> Text:
     """A preset for a terminal with colours: its picture, and below it its name and words."""
     text = blocks(preset.picture).append(f"\n{preset.name}", "bold")
     text.append("  zoom" * preset.zooms, "dim").append(f"\n{preset.told}\n")
-    return text.append(" ".join(preset.flags), "dim")
+    return text.append(shlex.join(preset.flags), "dim")
 
 
 def blocks(picture: bytes, across: int = ACROSS) -> Text:

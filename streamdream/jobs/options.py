@@ -47,9 +47,9 @@ class Lasting(BaseModel):
         default=None,
         ge=4,
         le=86_400,
-        description="Dream shots that are longer than this in parts, which several workers can "
-        "make at the same time: each is led into for a second, and fades in for another; "
-        "implies --resume.",
+        description="Dream shots that are longer than this (4 seconds or more) in parts, which "
+        "several workers can make at the same time: each begins two seconds early, unseen, and "
+        "the part before turns into its dream in the second of them; implies --resume.",
     )
     threads: Annotated[int | None, Parameter(group=LASTING)] = Field(
         default=None,

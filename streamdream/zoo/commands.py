@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from streamdream.display import say
 from streamdream.errors import ModelError
-from streamdream.models import CARDS, TIMM, ModelCard, card, hosted, presence
+from streamdream.models import CARDS, TIMM, ModelCard, card, classes_of, hosted, presence
 from streamdream.zoo.options import MODELS
 from streamdream.zoo.store import CACHE_VARIABLE, Store, url_of
 
@@ -28,6 +28,10 @@ def models(
     ] = None,
     /,
     *,
+    classes: Annotated[
+        bool,
+        Parameter(group=MODELS, negative=(), help="List what it can be asked for with --class."),
+    ] = False,
     fetch: Annotated[
         bool, Parameter(group=MODELS, negative=(), help="Fetch its weights now, for later.")
     ] = False,
@@ -41,6 +45,9 @@ def models(
 ) -> int:
     """List the networks that can dream; with a name, its layers."""
     store = Store(model_cache, offline)
+    if classes:
+        _print_classes(name or next(iter(CARDS)), json)
+        return 0
     if name is None:
         if fetch:
             raise ModelError(
@@ -62,6 +69,17 @@ def models(
     else:
         print("\n".join(_layers(found, store)))
     return 0
+
+
+def _print_classes(name: str, json: bool) -> None:
+    names = classes_of(card(name))
+    if not names:
+        cure = f"use {next(iter(CARDS))}"
+        raise ModelError(f"--classes {name}", f"{name} tells no classes apart", cure)
+    if json:
+        print(notation.dumps(names, indent=2))
+    else:
+        print("\n".join(f"{number:4} {each}" for number, each in enumerate(names)))
 
 
 def provide(options: Look | TrainOptions) -> None:
