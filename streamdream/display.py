@@ -12,7 +12,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from streamdream.codecs import STDOUT
 from streamdream.files import is_row
@@ -53,6 +60,7 @@ class Display:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),  # runs while a first frame takes minutes
             TextColumn("left"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[skipped]}", style="yellow"),
