@@ -12,8 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -44,7 +43,7 @@ def there_and_back(
     `folder` (None: the system's for such). Closes `frames`; raises SinkError where the disk is
     full.
     """
-    with Spool(folder) as spool, closing(frames):
+    with closing(Spool(folder)) as spool, closing(frames):
         later: Frame | None = None
         for frame in frames:
             if later is not None:
@@ -87,18 +86,9 @@ class Spool:
         """How many frames lie there."""
         return len(self._stack)
 
-    def __enter__(self) -> Self:
-        """The stack itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Remove what lies there."""
-        self._stack.__exit__(kind, fault, trace)
+        self._stack.close()
 
     def push(self, frame: Frame) -> None:
         """Lay a frame on top; raises SinkError."""

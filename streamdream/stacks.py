@@ -1,7 +1,7 @@
 """Stacks on the disk: what was laid down last is taken up first.
 
 They lie in a file that has no name: the system removes it, whatever happens. Memory stays the
-same however much there is.
+same however much there is, and what was taken up takes no room on the disk any more.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Self
 
 from streamdream.sinks import write_error
 
@@ -37,16 +35,7 @@ class Stack:
         """How many records lie there."""
         return self._count
 
-    def __enter__(self) -> Self:
-        """The stack itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Remove the file."""
         with suppress(OSError):  # a full disk was told of before
             self._file.close()
@@ -69,6 +58,7 @@ class Stack:
             self._file.seek(-LENGTH.size - length, os.SEEK_CUR)
             record = self._file.read(length)
             self._file.seek(-length, os.SEEK_CUR)
+            self._file.truncate()
         except OSError as fault:
             raise write_error(self._what, fault) from None
         self._count -= 1

@@ -487,6 +487,7 @@ def test_the_command_line_tells_how_to_go_on(
     # The same once more, as whatever starts killed programs anew would type it.
     code, _, told = typed(*words[1:])
     assert (code, told.strip()) == (0, "streamdream: complete already, by the same command")
+    assert typed(*words[1:], "--threads", "1")[0] == 0  # however many there are now
     for other in (["--strength", "0.5"], ["--frames", "3"]):
         code, _, told = typed(*words[1:], *other)
         assert (code, "no job of it is unfinished" in told) == (4, True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -320,7 +321,7 @@ def test_there_is_no_way_back_from_so_few(count: int) -> None:
 def test_frames_of_other_sizes_wait_too() -> None:
     frames = [deep(0, np.uint8, False), deep(1, np.uint16, True), deep(2, np.uint8, False)]
     frames[2] = replace(frames[2], pixels=np.zeros((8, 12, 3), np.uint8))
-    with Spool() as spool:
+    with closing(Spool()) as spool:
         for frame in frames:
             spool.push(frame)
         for frame in reversed(frames):

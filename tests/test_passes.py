@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +25,7 @@ from streamdream.schedule import Clock
 from streamdream.settings import build, recorded
 from streamdream.sinks import Stopped
 from streamdream.sources import VideoSource
+from streamdream.stacks import Stack
 from streamdream.style.passes import in_passes
 
 COUNT, RATE = 5, 25
@@ -115,6 +118,18 @@ def test_passes_go_to_and_fro_and_the_last_one_forward(passes: int) -> None:
             assert seen.delta == pytest.approx(expected, abs=0.1)
             assert seen.known == (number > 0 or place > 0)
         before = {seen.frame: number * COUNT + place + 1 for place, seen in enumerate(way)}
+
+
+def test_what_was_taken_up_takes_no_room_on_the_disk() -> None:
+    with closing(Stack("records")) as stack:
+        room = list[int]()
+        for size in (1000, 20, 3000):
+            stack.push(bytes([size % 256]) * size)
+            room.append(os.fstat(stack._file.fileno()).st_size)
+        for size in (3000, 20, 1000):
+            assert os.fstat(stack._file.fileno()).st_size == room.pop()
+            assert stack.pop() == bytes([size % 256]) * size
+        assert (len(stack), os.fstat(stack._file.fileno()).st_size) == (0, 0)
 
 
 QUICK = {"work_size": 64, "style_steps": 3, "style_warm_steps": 2, "frames": 4}

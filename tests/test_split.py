@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -190,7 +191,7 @@ def test_both_parts_dream_the_same_lead_in(look: dict[str, str], flash: int | No
             yield step
 
     first, end = 10, 20
-    with Seam(first, end, noting) as seam:
+    with closing(Seam(first, end, noting)) as seam:
         before = list(dreamed(seam.seen(iter(frames[:end])), seam))
     alone = list(dreamed(frames[first:]))
     assert len(others) == end - first

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -157,8 +156,3 @@ def check_free(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         cure = "move it away, and the same command goes on"
         raise SinkError(target, "exists already", cure)
-
-
-def name_result(folder: JobFolder) -> None:
-    """Give the complete result its name; raises OSError."""
-    os.replace(folder.result, folder.target)

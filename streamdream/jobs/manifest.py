@@ -170,9 +170,13 @@ class Manifest:
 
     @property
     def mark(self) -> str:
-        """Tells what comes of it from what comes of another input or other options."""
+        """Tells what comes of it from what comes of another input or other options.
+
+        However many threads there are: that one is complete does not depend on them.
+        """
         files = {name: each.digest for name, each in self.files.items()}
-        told = json.dumps([self.options, files], sort_keys=True)
+        options = {name: value for name, value in self.options.items() if name != "threads"}
+        told = json.dumps([options, files], sort_keys=True)
         return digest_of_bytes(told.encode())
 
     def check(self, now: Manifest, folder: JobFolder) -> None:

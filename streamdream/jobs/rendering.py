@@ -152,7 +152,7 @@ def render(
     with (
         enough_memory(device),
         Behind(sink) as behind,
-        seam or nullcontext(),
+        nullcontext() if seam is None else closing(seam),
         closing(dreamed(stream, seam, point)) as made,
     ):
         for each in made:

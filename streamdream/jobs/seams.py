@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
 from streamdream.frame import Frame
 from streamdream.loops import between, mixed, smooth
@@ -80,16 +78,7 @@ class Seam:
         share = self._share_at(step.source.index)
         return replace(step, frame=mixed(step.frame, other.frame, share)) if share else step
 
-    def __enter__(self) -> Self:
-        """The seam itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End what dreams the lead-in."""
         self._frames.put(None)
         self._other.close()

@@ -287,9 +287,9 @@ class _Session:
             staff = Cluster(self.cluster, work, self._manifest.machine, self._folder)
             workers = staff.places
         with Crew(staff, self._folder, self._notice) as crew:
-            how = {"split": self._options.split, "still_there": self._still_there}
-            search = partial(shares_of, self._folder, ready.source, workers, **how)
-            crew.render(search, step)
+            split, there = self._options.split, self._still_there
+            where = self._folder, ready.source, workers
+            crew.render(partial(shares_of, *where, split=split, still_there=there), step)
 
     def _join(self, ready: Prepared) -> None:
         folder, target, options, outcome = self._folder, self._target, ready.options, self.outcome

@@ -136,7 +136,7 @@ def in_passes(
         coming, end = frames, None
         earlier: Stack | None = None
         if count % 2 == 0:  # the first pass begins at the end, so frames are only read before
-            spool = kept.enter_context(Spool(folder))
+            spool = kept.enter_context(closing(Spool(folder)))
             for end in frames:
                 spool.push(end)
             coming = _popped(spool)
@@ -148,8 +148,8 @@ def in_passes(
                 with closing(redraw(coming, (first, *effects[1:]), way.driven, None)) as made:
                     yield from made
                 return
-            spool = kept.enter_context(Spool(folder))
-            paintings = kept.enter_context(Stack(WAITING, folder))
+            spool = kept.enter_context(closing(Spool(folder)))
+            paintings = kept.enter_context(closing(Stack(WAITING, folder)))
 
             def pushed(
                 coming: Iterator[Frame] = coming, spool: Spool = spool, way: _Way = way
